@@ -61,7 +61,7 @@ type Lab struct {
 	started bool
 
 	closing   chan struct{}
-	listeners []interface{ Close() error }
+	listeners []net.Listener // of hosts, in their order
 	servers   []*dns.Server
 	wg        sync.WaitGroup
 }
@@ -132,6 +132,9 @@ func (l *Lab) Start() error {
 	}
 	for _, z := range l.zones {
 		z.publish()
+	}
+	for i, ln := range l.listeners {
+		l.wg.Go(func() { l.accept(ln, l.hosts[i]) })
 	}
 	for _, s := range l.servers {
 		l.wg.Go(func() { s.ActivateAndServe() }) //nolint:errcheck // it returns when Close shuts it down
@@ -217,10 +220,7 @@ func (l *Lab) listenSMTP(port int) error {
 		}
 		open = append(open, ln)
 	}
-	for i, ln := range open {
-		l.listeners = append(l.listeners, ln)
-		l.wg.Go(func() { l.accept(ln, l.hosts[i]) })
-	}
+	l.listeners = open
 	return nil
 }
 
