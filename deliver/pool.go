@@ -88,7 +88,7 @@ func (p *pool) remove(k poolKey, i int) *session {
 func (p *pool) put(s *session) {
 	k := s.plan.key()
 	p.mu.Lock()
-	if p.closed || p.count >= p.max || len(p.idle[k]) >= p.perKey || s.uses >= maxUses || s.now().Sub(s.born) >= maxConnectionAge {
+	if p.closed || p.count >= p.max || len(p.idle[k]) >= p.perKey || s.uses >= maxUses || time.Since(s.born) >= maxConnectionAge {
 		p.mu.Unlock()
 		p.end(s)
 		return

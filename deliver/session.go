@@ -22,7 +22,6 @@ type session struct {
 	chain []*x509.Certificate  // what the server showed, also when it did not do
 	proof proof
 
-	now    func() time.Time
 	born   time.Time
 	uses   int  // messages sent
 	dirty  bool // a transaction was left open: RSET first
@@ -34,7 +33,7 @@ type session struct {
 // open brings up a session in protocol order. On failure the connection is
 // closed and the session returned only for what it has seen.
 func (d *Deliverer) open(ctx context.Context, conn net.Conn, s *session) *failure {
-	s.d, s.now, s.born, s.wire = d, d.now, d.now(), newWire(conn, d)
+	s.d, s.born, s.wire = d, time.Now(), newWire(conn, d)
 	s.proof = proof{security: plaintext}
 	s.bind(ctx)
 	f := s.handshake(ctx)
@@ -236,7 +235,7 @@ func (s *session) adopt(ctx context.Context, h *hostPlan) bool {
 	p := proof{security: plaintext}
 	if s.tls != nil {
 		var f *failure
-		if p, f = h.judge(s.tls.PeerCertificates, s.now(), s.d.roots); f != nil {
+		if p, f = h.judge(s.tls.PeerCertificates, s.d.now(), s.d.roots); f != nil {
 			return false
 		}
 	}
@@ -257,7 +256,7 @@ func (s *session) close() {
 
 // quit says goodbye, and waits a little for the answer.
 func (s *session) quit() {
-	s.wire.end = s.now().Add(quitTime)
+	s.wire.allow(quitTime)
 	s.wire.command(quitTime, "QUIT")
 	s.close()
 }

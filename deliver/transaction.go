@@ -286,7 +286,7 @@ func (t *transaction) sendData() {
 // other host is tried: the receiver may have taken the message.
 func (t *transaction) conclude(err error) {
 	w := t.s.wire
-	w.end = t.s.now().Add(t.s.d.cfg.Timeouts.Dot)
+	w.allow(t.s.d.cfg.Timeouts.Dot)
 	var local *localError
 	if errors.As(err, &local) {
 		t.broken = true
@@ -338,7 +338,7 @@ func (t *transaction) withContent(send func(io.Reader) error) error {
 	}
 	w := t.s.wire
 	// A receiver that takes the content at a trickle is bounded as a whole.
-	w.end = t.s.now().Add(3*t.s.d.cfg.Timeouts.Block + time.Duration(c.size/minRate)*time.Second)
+	w.allow(3*t.s.d.cfg.Timeouts.Block + time.Duration(c.size/minRate)*time.Second)
 	src = localReader{src}
 	if !t.convert {
 		return send(src)

@@ -18,13 +18,12 @@ type wire struct {
 	conn  net.Conn
 	br    *bufio.Reader
 	bw    *bufio.Writer
-	now   func() time.Time
 	end   time.Time // when all talk must be over, however slowly replies drip
 	block time.Duration
 }
 
 func newWire(conn net.Conn, d *Deliverer) *wire {
-	w := &wire{now: d.now, block: d.cfg.Timeouts.Block}
+	w := &wire{block: d.cfg.Timeouts.Block}
 	w.attach(conn)
 	w.renew()
 	return w
@@ -38,8 +37,12 @@ func (w *wire) attach(conn net.Conn) {
 	w.bw = bufio.NewWriterSize(blockWriter{w}, 16<<10)
 }
 
+// allow sets when all talk must be over. It asks the system's clock, because
+// that, with its monotonic reading, is what deadlines are compared with.
+func (w *wire) allow(d time.Duration) { w.end = time.Now().Add(d) }
+
 // renew gives a new transaction its own time.
-func (w *wire) renew() { w.end = w.now().Add(maxTalk) }
+func (w *wire) renew() { w.allow(maxTalk) }
 
 // blockWriter gives each write of a block a time of its own (RFC 5321
 // §4.5.3.2.5), within the end of the talk.
@@ -51,7 +54,7 @@ func (b blockWriter) Write(p []byte) (int, error) {
 }
 
 func (w *wire) deadline(d time.Duration) time.Time {
-	t := w.now().Add(d)
+	t := time.Now().Add(d)
 	if t.After(w.end) {
 		return w.end
 	}
