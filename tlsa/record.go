@@ -166,8 +166,7 @@ func (r Record) matches(cert []byte) bool {
 	case Full:
 		return bytes.Equal(r.Data, selected)
 	case SHA256:
-		sum := sha256.Sum256(selected)
-		return bytes.Equal(r.Data, sum[:])
+		return bytes.Equal(r.Data, digest256(selected))
 	case SHA512:
 		sum := sha512.Sum512(selected)
 		return bytes.Equal(r.Data, sum[:])
@@ -181,4 +180,9 @@ func (r Record) what() string {
 		return "key"
 	}
 	return "certificate"
+}
+
+func digest256(b []byte) []byte {
+	sum := sha256.Sum256(b)
+	return sum[:]
 }

@@ -86,7 +86,7 @@ const (
 	CausePurpose        Cause = "wrong-purpose"         // extKeyUsage, or keyUsage of the server's certificate
 	CauseNameConstraint Cause = "name-not-permitted"    //
 	CauseCritical       Cause = "unknown-critical-part" // a critical extension nobody here understands
-	CauseSignature      Cause = "bad-signature"         //
+	CauseNotIssuer      Cause = "not-its-issuer"        // the record names a certificate that did not issue this one
 )
 
 // Verdict is what Verify found.
