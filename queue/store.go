@@ -335,7 +335,7 @@ func readNumbered(i int, v []byte) numbered {
 type stored struct {
 	id         string
 	message    *message
-	err        error // the message's record is damaged
+	err        error      // the message's record is damaged
 	recipients []numbered // those that have not ended, or the selected ones of them
 	total      int        // how many have not ended
 }
