@@ -70,7 +70,7 @@ func (s *session) say(r Reply) bool {
 		}
 		fmt.Fprintf(&b, "%d%c%s\r\n", r.Code, sep, l)
 	}
-	_, err := io.WriteString(s.conn, b.String())
+	_, err := io.WriteString(s.conn, b.String()+r.Then)
 	return err == nil && r.Code != 421
 }
 
