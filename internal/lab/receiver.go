@@ -22,6 +22,7 @@ type Receiver struct {
 	resp Responder
 
 	mu       sync.Mutex
+	healed   bool
 	sessions int
 	messages []Message
 	arrived  chan struct{} // closed and replaced at each message
@@ -103,6 +104,24 @@ func (r *Receiver) Wrap(w func(Responder) Responder) *Receiver {
 	r.lab.configuring()
 	r.resp = w(r.resp)
 	return r
+}
+
+// Heal ends all faults given to Wrap.
+func (r *Receiver) Heal() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.healed = true
+}
+
+// reply is what the server says to a step now.
+func (r *Receiver) reply(s Step) Reply {
+	r.mu.Lock()
+	healed := r.healed
+	r.mu.Unlock()
+	if healed {
+		return r.usual(s)
+	}
+	return r.resp(s)
 }
 
 // Messages returns what has arrived so far.
