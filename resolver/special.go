@@ -42,10 +42,12 @@ func (r *Resolver) localhost(q question) *outcome {
 	return r.local(q, rcodeNoError, nil)
 }
 
-// neverLeaves reports whether the DNS has nothing to say about name.
+// neverLeaves reports whether the DNS has nothing to say about name. "test." is
+// not among them, although RFC 6761 §6.2 lists it: networks with a root of
+// their own use it for what it is for, and the public root denies it with proof.
 func neverLeaves(name dnssec.Name) bool {
 	for _, zone := range [...]dnssec.Name{
-		"\x07invalid\x00", "\x05local\x00", "\x05onion\x00", "\x03alt\x00", "\x04test\x00",
+		"\x07invalid\x00", "\x05local\x00", "\x05onion\x00", "\x03alt\x00",
 	} {
 		if name.IsSubdomainOf(zone) {
 			return true
