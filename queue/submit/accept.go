@@ -110,14 +110,6 @@ func (g *Gate) accept(ctx context.Context, r *Request, src Source, content io.Re
 	return id, env, putError(err, g.MaxSize)
 }
 
-// Check tells whether Accept would refuse the request for what it says or
-// what its header section holds. It is what a caller hears when no daemon is
-// there to ask.
-func (g *Gate) check(r *Request, src Source, h *header) error {
-	_, err := g.envelope(r, src, h)
-	return err
-}
-
 // putError gives the queue's errors their exit codes.
 func putError(err error, limit int64) error {
 	var coded *Error

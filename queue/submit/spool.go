@@ -16,6 +16,7 @@ const spoolMemory = 128 << 10
 // process.
 type spool struct {
 	dir     string
+	discard bool // only check and measure
 	mem     bytes.Buffer
 	file    *os.File
 	w       *bufio.Writer
@@ -26,6 +27,9 @@ type spool struct {
 
 func (s *spool) write(p []byte) error {
 	s.size += int64(len(p))
+	if s.discard {
+		return nil
+	}
 	if s.file == nil && s.mem.Len()+len(p) <= spoolMemory {
 		s.mem.Write(p)
 		return nil
