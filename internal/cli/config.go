@@ -258,21 +258,30 @@ func loadConfig(file, stateDir string) (*Config, error) {
 func (c *Config) parse(data []byte) error {
 	meta, err := toml.Decode(string(data), c)
 	if err != nil {
-		var pe toml.ParseError
-		if errors.As(err, &pe) {
-			msg := pe.Message
-			if msg == "" {
-				msg = errors.Unwrap(pe).Error()
-			}
-			return fmt.Errorf("%s:%d: %s", c.File, pe.Position.Line, msg)
-		}
-		return fmt.Errorf("%s: %w", c.File, err)
+		return c.decodeError(err)
 	}
 	if unknown := meta.Undecoded(); len(unknown) > 0 {
 		key := unknown[0]
 		return fmt.Errorf("%s:%d: unknown key %q", c.File, lineOf(data, key), key.String())
 	}
 	return nil
+}
+
+// decodeError words what the decoder refused. For values of the wrong type it
+// gives the line only inside its text.
+func (c *Config) decodeError(err error) error {
+	var pe toml.ParseError
+	if errors.As(err, &pe) {
+		return fmt.Errorf("%s:%d: %s", c.File, pe.Position.Line, or(pe.LastKey == "", "", pe.LastKey+": ")+pe.Message)
+	}
+	text := strings.TrimPrefix(err.Error(), "toml: ")
+	var line int
+	if _, scanErr := fmt.Sscanf(text, "line %d ", &line); scanErr == nil {
+		_, text, _ = strings.Cut(text, "(last key ")
+		text = strings.Replace(text, "):", ":", 1)
+		return fmt.Errorf("%s:%d: %s", c.File, line, text)
+	}
+	return fmt.Errorf("%s: %s", c.File, text)
 }
 
 // lineOf finds the line on which key is set, 1 when it cannot tell. The

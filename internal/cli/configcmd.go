@@ -96,9 +96,11 @@ func words(d Duration) string {
 		return fmt.Sprintf("%dd", t/day)
 	}
 	s := t.String()
-	s = strings.TrimSuffix(s, "0s")
+	if strings.HasSuffix(s, "m0s") {
+		s = strings.TrimSuffix(s, "0s")
+	}
 	if strings.HasSuffix(s, "h0m") {
 		s = strings.TrimSuffix(s, "0m")
 	}
-	return or(s == "", "0s", s)
+	return s
 }
