@@ -115,7 +115,7 @@ var claims = []claim{
 	{"nodata", "y.ent.example.", "1", "bogus", "either"},
 	{"nodata", "none.example.", "1", "bogus", "insecure"}, // it does not exist, nor a wildcard for it
 	{"nodata", "n.wild.example.", "1", "secure", "either"},
-	{"nodata", "n.wild.example.", "15", "bogus", "bogus"},
+	{"nodata", "n.wild.example.", "15", "bogus", "either"},
 	{"nodata", "m.n.wild.example.", "1", "secure", "either"},
 	{"nodata", "m.b.wild.example.", "1", "bogus", "either"},
 	{"nodata", "*.wild.example.", "1", "secure", ""},

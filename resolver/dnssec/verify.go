@@ -160,8 +160,9 @@ func (v *verification) verifies(sig *RRSIG, owner Name) bool {
 		case v.checks >= v.rules.MaxSigsPerRRset:
 			v.limit = ReasonLimitSigsPerRRset
 			return false
-		case !v.budget.takeCheck():
-			v.limit = ReasonLimitChecks
+		}
+		if limit := v.budget.takeCheck(); limit != "" {
+			v.limit = limit
 			return false
 		}
 		tried++
@@ -173,8 +174,8 @@ func (v *verification) verifies(sig *RRSIG, owner Name) bool {
 			return true
 		}
 		v.note(fault{rankBogus, ReasonSignatureBogus, sig})
-		if !v.budget.takeFailure() {
-			v.limit = ReasonLimitFailed
+		if limit := v.budget.takeFailure(); limit != "" {
+			v.limit = limit
 			return false
 		}
 	}
