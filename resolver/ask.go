@@ -213,5 +213,5 @@ func (a *asking) unreachable() *failure {
 	if why == "" {
 		why = "none has an address that this host may ask"
 	}
-	return fail("no-reachable-server", edeNoReachable, "no server of %s answered usefully: %s", a.d.zone, why)
+	return fail(reasonUnreachable, edeNoReachable, "no server of %s answered usefully: %s", a.d.zone, why)
 }

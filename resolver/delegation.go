@@ -78,7 +78,12 @@ func (x *resolution) referral(m *message, ns *dnssec.RRset, d *delegation) *dele
 			child.denial = append(child.denial, compact(set))
 		}
 	}
+	// A zone does not outlive the one above it: else the servers of a name that was deleted from
+	// its parent could keep it alive through delegations of their own (ghost domains).
 	child.expires = x.now.Add(ttl)
+	if !d.expires.IsZero() {
+		child.expires = minTime(child.expires, d.expires)
+	}
 	return child
 }
 
@@ -115,7 +120,7 @@ func addrs(set *dnssec.RRset) []netip.Addr {
 // parent (RFC 4035 §3.1.4.1). Zones whose own server addresses are being
 // looked for are passed over, since asking them would go in a circle.
 func (x *resolution) best(q question) *delegation {
-	if x.r.forward.mode == ForwardAlways {
+	if x.forward {
 		return x.r.forward.zone
 	}
 	name := q.name
@@ -141,7 +146,7 @@ func (x *resolution) known(zone dnssec.Name) *delegation {
 	if d, ok := x.r.cache.get(cacheKey{zone, 0, kindDelegation}, x.now).(*delegation); ok {
 		return d
 	}
-	return nil
+	return x.cuts[zone]
 }
 
 // root primes the root servers (RFC 9609 §3), and falls back to the hints

@@ -122,6 +122,7 @@ func (x *resolution) judge(q question, f *fact) *judgement {
 		}
 	}
 	j.chain, j.zone = t.chain, t.zone
+	j.Verdict = x.stripped(j.Verdict, f.from)
 	return j
 }
 

@@ -37,8 +37,16 @@ type Response struct {
 
 // Query resolves q and returns the whole result that a DNS client would get. It honours ctx.
 func (r *Resolver) Query(ctx context.Context, q Question) *Response {
-	o := r.resolve(ctx, question{q.Name, q.Type}, !q.CD)
-	return o.response(q, r.now())
+	check := !q.CD
+	if r.clock[q.Name] && r.ready() != nil {
+		check = false
+	}
+	o := r.resolve(ctx, question{q.Name, q.Type}, check)
+	resp := o.response(q, r.now())
+	if r.sentinel(q, o) {
+		return &Response{Question: q, Rcode: rcodeServFail, Verdict: o.verdict}
+	}
+	return resp
 }
 
 // response writes an outcome out as sections.

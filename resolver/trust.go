@@ -248,6 +248,7 @@ func (x *resolution) fetchKeys(e *entering) *trust {
 		})
 		t.Verdict, t.keys = v, keys
 		if f != nil {
+			t.Verdict = x.stripped(v, f.from)
 			x.forget(f) // the keys stand in the trust from now on
 		}
 	}
