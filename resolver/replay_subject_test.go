@@ -133,6 +133,7 @@ const recordedIterations = 150
 func rulesFor(scenario *replay.Scenario, settings *replay.Settings) *dnssec.Rules {
 	rules := dnssec.DefaultRules(true)
 	rules.MinRSABits = 512
+	rules.Verifiers[3] = verifyDSA
 	rules.MaxNSEC3Iterations = uint16(settings.NSEC3Limit(scenario, recordedIterations))
 	if settings.FakeSHA1 {
 		// Signatures of these were made with keys and hashes that are gone.
@@ -163,6 +164,7 @@ func (s *subject) Resolve(ctx context.Context, q replay.Question) *replay.Answer
 		Answer:     clientView(r.Answer, q),
 		Authority:  clientView(r.Authority, q),
 		Additional: clientView(r.Additional, q),
+		Note:       fmt.Sprintf("%s (%s) %s", r.Verdict.Status, r.Verdict.Reason, r.Verdict.Text),
 	}
 	for _, e := range r.EDE {
 		a.EDE = append(a.EDE, int(e.Code))
