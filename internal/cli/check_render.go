@@ -144,6 +144,9 @@ func recordMeaning(record string) string {
 	if len(f) != 4 {
 		return "unusable, cut off"
 	}
+	if want, ok := map[string]int{"1": 64, "2": 128}[f[2]]; ok && len(f[3]) != want {
+		return "unusable, a digest of the wrong length"
+	}
 	selected, ok := map[string]string{"0": "certificate", "1": "key"}[f[1]]
 	switch {
 	case !ok:
@@ -180,7 +183,7 @@ func probeRows(h deliver.HostReport) [][]cell {
 	var rows [][]cell
 	shown := ""
 	for _, p := range h.Probes {
-		rows = append(rows, []cell{text(p.Address), toned(wordTone(p.Verdict), p.Verdict), text(probeWords(p))})
+		rows = append(rows, []cell{text(p.Address), toned(wordTone(p.Verdict), p.Verdict), text(probeWords(p, h.Level))})
 		if words := certificateWords(p.Certificate); words != shown && words != "" {
 			shown = words
 			rows = append(rows, []cell{text(""), text(""), text(words)})
@@ -189,13 +192,16 @@ func probeRows(h deliver.HostReport) [][]cell {
 	return rows
 }
 
-func probeWords(p deliver.ProbeReport) string {
+func probeWords(p deliver.ProbeReport, level string) string {
 	var parts []string
+	if p.Verdict == "plaintext" && p.Error == "" && level != "none" {
+		parts = append(parts, "it offers no STARTTLS")
+	}
 	if p.TLS != "" {
 		parts = append(parts, p.TLS)
 	}
 	if p.Matched != "" {
-		parts = append(parts, "matches "+clean(p.Matched))
+		parts = append(parts, "matches "+clean(shortRecord(p.Matched)))
 	}
 	if p.Error != "" {
 		parts = append(parts, clean(p.Error))
