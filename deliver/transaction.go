@@ -61,7 +61,7 @@ type transaction struct {
 	mail     *failure // the message was refused at MAIL
 	replies  int      // read so far
 	convert  bool     // the receiver takes 7-bit content only
-	utf8     bool     // this transaction needs SMTPUTF8
+	need     []bool   // and these parts must be re-encoded for it
 	broken   bool     // the connection is of no further use
 }
 
@@ -348,7 +348,7 @@ func (t *transaction) withContent(send func(io.Reader) error) error {
 	go func() {
 		defer close(done)
 		bw := bufio.NewWriter(pw)
-		err := to7Bit(bw, src)
+		err := to7Bit(bw, src, t.need)
 		if err == nil {
 			err = bw.Flush()
 		}
