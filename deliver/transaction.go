@@ -27,17 +27,11 @@ func (a *attempt) use(s *session) *failure {
 			break
 		}
 		t := &transaction{a: a, s: s, rcpts: batch}
-		if f := t.run(); f != nil {
-			if t.broken {
-				s.close()
-			} else {
-				a.d.pool.end(s)
-			}
+		f := t.run()
+		s.wire.failed = s.wire.failed || t.broken
+		if f != nil || t.broken {
+			s.end()
 			return f
-		}
-		if t.broken {
-			s.close()
-			return nil
 		}
 	}
 	if !s.release() {
