@@ -17,7 +17,8 @@ import (
 // and its two syncs. Nobody waits for company.
 type committer struct {
 	db    *bolt.DB
-	stamp func(*bolt.Tx) error // what every transaction notes
+	first func(*bolt.Tx) error // what every transaction does before its changes
+	last  func(*bolt.Tx) error // and behind them
 
 	mu      sync.Mutex
 	closed  bool
@@ -37,9 +38,9 @@ type change struct {
 // changesPerCommit bounds one transaction's size.
 const changesPerCommit = 256
 
-func startCommitter(db *bolt.DB, stamp func(*bolt.Tx) error) *committer {
+func startCommitter(db *bolt.DB, first, last func(*bolt.Tx) error) *committer {
 	c := &committer{
-		db: db, stamp: stamp,
+		db: db, first: first, last: last,
 		wakeup: make(chan struct{}, 1), stopped: make(chan struct{}),
 	}
 	go c.loop()
@@ -138,13 +139,16 @@ func (c *committer) transact(batch []*change) (own bool, err error) {
 		return false, broken
 	}
 	err = c.update(func(tx *bolt.Tx) error {
+		if err := c.first(tx); err != nil {
+			return err
+		}
 		for _, ch := range batch {
 			if err := ch.run(tx); err != nil {
 				own = true
 				return err
 			}
 		}
-		return c.stamp(tx)
+		return c.last(tx)
 	})
 	if err == nil || own {
 		return own, err

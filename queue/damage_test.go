@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -273,8 +274,9 @@ func TestClockJumps(t *testing.T) {
 	years := func(n int) time.Duration { return time.Duration(n) * 365 * 24 * time.Hour }
 	synctest.Test(t, func(t *testing.T) {
 		dir := t.TempDir()
-		offset := years(-30)
-		now := func() time.Time { return time.Now().Add(offset) }
+		var offset atomic.Int64
+		offset.Store(int64(years(-30)))
+		now := func() time.Time { return time.Now().Add(time.Duration(offset.Load())) }
 		var attempts int
 		h := &outside{deliver: func(*Item, ItemRecipient) Result {
 			attempts++
@@ -292,7 +294,7 @@ func TestClockJumps(t *testing.T) {
 			before := attempts
 			go func() { done <- q.RunUntilIdle(t.Context(), h, 4*time.Minute) }()
 			time.Sleep(time.Second)
-			offset = jump // while it runs
+			offset.Store(int64(jump)) // while it runs
 			if err := <-done; err != nil {
 				t.Error(err)
 			}

@@ -5,7 +5,9 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -145,28 +147,39 @@ func (s *store) load() error {
 	})
 }
 
-// stamp is what every transaction does last.
-func (s *store) stamp(tx *bolt.Tx) error {
+// applyForget deletes the drop keys that are to be forgotten: before anything
+// else in the transaction, which may put one of them anew.
+func (s *store) applyForget(tx *bolt.Tx) error {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	for key := range s.forget {
+	keys := slices.Collect(maps.Keys(s.forget))
+	s.mu.Unlock()
+	for _, key := range keys {
 		if err := bucket(tx, bucketDrops).Delete([]byte(key)); err != nil {
 			return err
 		}
 	}
+	tx.OnCommit(func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		for _, key := range keys {
+			delete(s.forget, key)
+		}
+	})
+	return nil
+}
+
+// stamp notes the last serial, the time and the run's history.
+func (s *store) stamp(tx *bolt.Tx) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	b := bucket(tx, bucketMessages)
 	if s.serial > b.Sequence() {
 		if err := b.SetSequence(s.serial); err != nil {
 			return err
 		}
 	}
+	s.dirty = true
 	s.state.Queue, s.state.Wall = s.clock.now(), s.clock.wall()
-	tx.OnCommit(func() {
-		s.mu.Lock()
-		clear(s.forget)
-		s.dirty = true
-		s.mu.Unlock()
-	})
 	return bucket(tx, bucketState).Put([]byte(keyState), s.state.encode())
 }
 
@@ -191,6 +204,12 @@ func (s *store) view(fn func(*bolt.Tx) error) (err error) {
 
 // dropped returns the id a drop key was queued under, "" when it is new.
 func (s *store) dropped(key string) (id string, err error) {
+	s.mu.Lock()
+	_, forgotten := s.forget[key]
+	s.mu.Unlock()
+	if forgotten {
+		return "", nil
+	}
 	err = s.view(func(tx *bolt.Tx) error {
 		id = string(bucket(tx, bucketDrops).Get([]byte(key)))
 		return nil
