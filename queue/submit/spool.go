@@ -4,8 +4,11 @@ import (
 	"bufio"
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"os"
+
+	"danepost/queue"
 )
 
 // spoolMemory is how much of a body is kept in memory before a file takes it.
@@ -126,5 +129,6 @@ func (s *spool) fill(r io.Reader, limit int64) error {
 }
 
 func errTooLarge(limit int64) error {
-	return dataf("the message is larger than the limit of %d MB (max_message_mb under [queue])", limit>>20)
+	return &Error{Code: ExitDataErr, Err: queue.ErrTooLarge,
+		Text: fmt.Sprintf("the limit is %d MB (max_message_mb under [queue])", limit>>20)}
 }
