@@ -32,5 +32,6 @@ const (
 	maxReturned       = 50_000                 // bytes of an original message returned whole in a notice
 	maxMIMEDepth      = 20                     // multiparts inside one another
 	sessionTickets    = 512                    // TLS sessions remembered, over all receivers
+	checkParallel     = 8                      // probes at once in one check
 	verifyWarning     = 7 * 24 * time.Hour     // check warns when something ends within this
 )

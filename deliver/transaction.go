@@ -374,5 +374,5 @@ func (l localReader) Read(p []byte) (int, error) {
 // delivered reports success.
 func (a *attempt) delivered(r *recipient, at place, rep reply) {
 	a.conclude(r, at, queue.Result{Index: r.Index, Address: r.Address, Outcome: queue.Delivered, Host: at.host,
-		DSN: rep.enhanced(), Reply: rep.String(), Security: at.s.proof.security})
+		DSN: rep.enhanced(), Reply: rep.String(), Security: at.s.proof.security, NotifiesNext: at.s.ext.has("DSN")})
 }

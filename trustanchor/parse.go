@@ -133,7 +133,7 @@ func fromRecord(rr dns.RR) (c Configured, sep bool, err error) {
 	if h.Class != dns.ClassINET {
 		return c, false, fmt.Errorf("class %s; class IN was expected", dns.ClassToString[h.Class])
 	}
-	if c.Zone, err = nameOf(h.Name); err != nil {
+	if c.Zone, err = dnssec.ParseName(h.Name); err != nil {
 		return c, false, err
 	}
 	switch rr := rr.(type) {
@@ -195,16 +195,6 @@ func distinct(in []Configured) []Configured {
 		}
 	}
 	return out
-}
-
-// nameOf converts presentation format.
-func nameOf(s string) (dnssec.Name, error) {
-	buf := make([]byte, 255)
-	n, err := dns.PackDomainName(dns.CanonicalName(s), buf, 0, nil, false)
-	if err != nil {
-		return "", fmt.Errorf("name %q: %w", s, err)
-	}
-	return dnssec.Name(buf[:n]), nil
 }
 
 var linePattern = regexp.MustCompile(`at line: (\d+):\d+`)

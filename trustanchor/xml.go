@@ -56,7 +56,7 @@ func parseXML(path string, data []byte) ([]Configured, error) {
 			if err := d.DecodeElement(&text, &start); err != nil {
 				return nil, xmlError(path, d, err)
 			}
-			if zone, err = nameOf(strings.TrimSpace(text)); err != nil {
+			if zone, err = dnssec.ParseName(strings.TrimSpace(text)); err != nil {
 				return nil, fmt.Errorf("%s:%d: %w", path, line, err)
 			}
 		case "KeyDigest":
@@ -135,6 +135,12 @@ func (k keyDigest) checkKey(c Configured) error {
 		return errors.New("PublicKey and Digest do not belong together")
 	}
 	return nil
+}
+
+// matchesDS reports whether ds is a digest of a key (RFC 4034 §5.1.4).
+func matchesDS(zone dnssec.Name, rdata []byte, ds *dnssec.DS) bool {
+	return len(rdata) > 4 && rdata[3] == ds.Algorithm && dnssec.KeyTag(rdata) == ds.KeyTag &&
+		bytes.Equal(digestOf(zone, rdata, ds.DigestType), ds.Digest)
 }
 
 // digestOf computes a DS digest (RFC 4034 §5.1.4); nil for an unknown type.
