@@ -89,8 +89,15 @@ func (t *tasks) run(f func() error) {
 func (a *appliance) work(ctx context.Context, run func(context.Context) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	ln, err := submit.ListenSocket(a.config.Socket)
+	smtp, smtpListener, err := a.listenSMTP()
 	if err != nil {
+		return err
+	}
+	ln, err := submit.ListenSocket(a.config.Socket) // last: it says that all is ready
+	if err != nil {
+		if smtpListener != nil {
+			smtpListener.Close()
+		}
 		return err
 	}
 	t := &tasks{cancel: cancel}
@@ -99,6 +106,9 @@ func (a *appliance) work(ctx context.Context, run func(context.Context) error) e
 		server.AdminGroup = &gid
 	}
 	t.run(func() error { return server.Serve(ctx, ln, a.config.Socket) })
+	if smtp != nil {
+		t.run(func() error { return smtp.Serve(ctx, smtpListener) })
+	}
 	t.run(func() error { a.watchDrops(ctx); return nil })
 	t.run(func() error {
 		defer cancel()

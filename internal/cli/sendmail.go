@@ -68,6 +68,8 @@ func runSendmail(inv *invocation, argv []string) error {
 		return serve(s.config, inv.Err)
 	case submit.ModeRun:
 		return s.runQueue()
+	case submit.ModeSMTP:
+		return s.smtp()
 	}
 	return s.deliver()
 }
