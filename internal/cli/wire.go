@@ -46,11 +46,15 @@ func resolverConfig(c *Config, log *slog.Logger) (resolver.Config, error) {
 		// then its other servers may be there as well.
 		rc.AskLoopback = anyLoopback(rc.Hints)
 	}
+	rc.Listen, _ = netip.ParseAddrPort(c.Resolver.Listen)
 	switch c.Resolver.Forward.Mode {
 	case "list":
 		rc.Forward, rc.ForwardTo = resolver.ForwardAlways, c.Resolver.Forward.Servers
 	case "auto":
-		rc.Forward, rc.ForwardTo = resolver.ForwardAuto, hostResolvers("/etc/resolv.conf", c.Resolver.Listen)
+		rc.Forward = resolver.ForwardAuto
+		if data, err := os.ReadFile("/etc/resolv.conf"); err == nil {
+			rc.ForwardTo = resolver.ParseResolvConf(data)
+		}
 	}
 	return rc, nil
 }
@@ -64,29 +68,6 @@ func anyLoopback(hints []resolver.Nameserver) bool {
 		}
 	}
 	return false
-}
-
-// hostResolvers reads the servers of a resolv.conf; own is this program's
-// listener, which must not be asked by itself.
-func hostResolvers(file, own string) []netip.AddrPort {
-	data, err := os.ReadFile(file)
-	if err != nil {
-		return nil
-	}
-	self, _ := netip.ParseAddrPort(own)
-	var out []netip.AddrPort
-	for line := range strings.SplitSeq(string(data), "\n") {
-		f := strings.Fields(line)
-		if len(f) < 2 || f[0] != "nameserver" {
-			continue
-		}
-		ip, err := netip.ParseAddr(f[1])
-		if err != nil || own != "" && ip == self.Addr() {
-			continue
-		}
-		out = append(out, netip.AddrPortFrom(ip, 53))
-	}
-	return out
 }
 
 // configuredAnchors returns the trust anchors of the configuration's file, or
