@@ -33,7 +33,8 @@ type Config struct {
 	Policies []Policy
 	Relay    *Relay // everything goes there, except what a policy sends elsewhere
 
-	Postmaster string // takes bounces of bounces; "" = they are held
+	MaxAge     time.Duration // how long the queue tries, for the words of notices; 0 = not said
+	Postmaster string        // takes bounces of bounces; "" = they are held
 
 	// Dial opens connections; nil = net.Dialer from the source addresses. It
 	// must return soon after ctx is done.

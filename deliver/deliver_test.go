@@ -3,6 +3,7 @@ package deliver
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"io"
 	"log/slog"
 	"strings"
@@ -77,23 +78,25 @@ func (r *rig) send(it *queue.Item) map[string]queue.Result {
 }
 
 // one delivers one message to b@good.example.
-func (r *rig) one() queue.Result { return r.send(item(testMessage, "b@good.example"))["b@good.example"] }
+func (r *rig) one() queue.Result {
+	return r.send(item(testMessage, "b@good.example"))["b@good.example"]
+}
 
 func TestDeliverDANE(t *testing.T) {
 	p := thePKI()
 	for _, tc := range []struct {
 		name, tlsa string
-		chain      receiver
+		chain      *receiver
 		security   string
 		code       string // when not delivered
 	}{
-		{"3 1 1", p.self.tlsa(3, 1, 1), receiver{cert: p.self.chain()}, "dane-verified", ""},
-		{"2 0 1", p.ca.tlsa(2, 0, 1), receiver{cert: p.leaf.chain(p.ca)}, "dane-verified", ""},
-		{"no match", p.other.tlsa(3, 1, 1), receiver{cert: p.self.chain()}, "", "4.7.5"},
+		{"3 1 1", p.self.tlsa(3, 1, 1), &receiver{cert: p.self.chain()}, "dane-verified", ""},
+		{"2 0 1", p.ca.tlsa(2, 0, 1), &receiver{cert: p.leaf.chain(p.ca)}, "dane-verified", ""},
+		{"no match", p.other.tlsa(3, 1, 1), &receiver{cert: p.self.chain()}, "", "4.7.5"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			r := newRig(t, goodHost("good.example", "mx.good.example", "192.0.2.1", tc.tlsa))
-			rec := r.at("192.0.2.1", &tc.chain)
+			rec := r.at("192.0.2.1", tc.chain)
 			res := r.one()
 			if tc.code == "" {
 				if res.Outcome != queue.Delivered || res.Security != tc.security {
@@ -109,4 +112,23 @@ func TestDeliverDANE(t *testing.T) {
 			t.Log(r.log)
 		})
 	}
+}
+
+func TestCheck(t *testing.T) {
+	p := thePKI()
+	r := newRig(t, goodHost("good.example", "mx.good.example", "192.0.2.1", p.expired.tlsa(3, 1, 1)))
+	r.at("192.0.2.1", &receiver{cert: p.expired.chain()})
+	rep := r.Check(context.Background(), "Good.example.")
+	out, _ := json.MarshalIndent(rep, "", " ")
+	t.Logf("%s", out)
+	if rep.Verdict != "deliverable" || rep.Hosts[0].Probes[0].Verdict != "dane-verified" || len(rep.Warnings) != 1 {
+		t.Fatalf("got %s", out)
+	}
+}
+
+func TestNotice(t *testing.T) {
+	r := newRig(t, "")
+	it := item(testMessage, "b@good.example")
+	n := r.Notice(it, queue.NoticeFailure, []queue.Result{{Address: "b@good.example", Outcome: queue.Failed, Reason: "no such user", DSN: "5.1.1", Host: "mx.good.example", Reply: "550 5.1.1 no such user"}})
+	t.Logf("%s", n.Content)
 }

@@ -30,7 +30,9 @@ const (
 	maxSASLSteps      = 8                      // challenges in one authentication
 	maxText           = 600                    // bytes of a reason or reply that is stored and logged
 	maxReturned       = 50_000                 // bytes of an original message returned whole in a notice
+	maxMIMEParts      = 10_000                 // parts of a message that is re-encoded
 	maxMIMEDepth      = 20                     // multiparts inside one another
 	sessionTickets    = 512                    // TLS sessions remembered, over all receivers
+	checkParallel     = 8                      // probes at once in one check
 	verifyWarning     = 7 * 24 * time.Hour     // check warns when something ends within this
 )

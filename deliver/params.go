@@ -61,7 +61,7 @@ func (t *transaction) eightBit(b *strings.Builder) *failure {
 	}
 	src, err := c.rewind()
 	if err == nil {
-		err = to7Bit(nil, src)
+		t.need, err = plan7Bit(src)
 	}
 	if err != nil {
 		return never("5.6.3", "the receiver takes 7-bit mail only, and the message cannot be re-encoded: %v", err)

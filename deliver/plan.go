@@ -365,11 +365,10 @@ func pkixNames(r *route, host string) []string {
 func (p *hostPlan) demandRequireTLS(r *route) {
 	p.requireTLS = true
 	switch {
-	case p.problem != nil || p.level == LevelDANE || p.level == LevelDANEOnly || p.level == LevelFingerprint:
-	case p.level == LevelVerify && r.hop.level == LevelVerify:
+	case p.problem != nil || p.level == LevelFingerprint || r.hop.level == LevelVerify:
 	case !r.secure:
 		p.problem = never("5.7.30", "REQUIRETLS cannot be met for %s: its MX records are not signed; %s", r.hop.domain, protection)
-	default:
+	case p.level != LevelDANE && p.level != LevelDANEOnly:
 		p.level, p.unauthenticated = LevelVerify, false
 		p.names = pkixNames(r, p.host)
 	}

@@ -40,6 +40,7 @@ type pool struct {
 type idleSession struct {
 	s     *session
 	timer *time.Timer
+	since time.Time
 }
 
 func newPool(most, perKey int) *pool {
@@ -88,16 +89,33 @@ func (p *pool) remove(k poolKey, i int) *session {
 func (p *pool) put(s *session) {
 	k := s.plan.key()
 	p.mu.Lock()
-	if p.closed || p.count >= p.max || len(p.idle[k]) >= p.perKey || s.uses >= maxUses || time.Since(s.born) >= maxConnectionAge {
+	if p.closed || len(p.idle[k]) >= p.perKey || s.uses >= maxUses || time.Since(s.born) >= maxConnectionAge {
 		p.mu.Unlock()
 		p.end(s)
 		return
 	}
-	e := &idleSession{s: s}
+	if p.count >= p.max {
+		p.evict()
+	}
+	e := &idleSession{s: s, since: time.Now()}
 	e.timer = time.AfterFunc(idleTime, func() { p.expire(k, e) })
 	p.idle[k] = append(p.idle[k], e)
 	p.count++
 	p.mu.Unlock()
+}
+
+// evict ends the session that has been idle longest.
+func (p *pool) evict() {
+	var oldest poolKey
+	var since time.Time
+	for k, list := range p.idle {
+		if since.IsZero() || list[0].since.Before(since) {
+			oldest, since = k, list[0].since
+		}
+	}
+	if !since.IsZero() {
+		p.end(p.remove(oldest, 0))
+	}
 }
 
 // end says goodbye on a session without making anyone wait for it.

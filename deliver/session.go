@@ -30,17 +30,27 @@ type session struct {
 	unhook func() bool
 }
 
-// open brings up a session in protocol order. On failure the connection is
-// closed and the session returned only for what it has seen.
+// open brings up a session on conn, in protocol order. After a failure the
+// connection is gone, and s is good only for what it has seen.
 func (d *Deliverer) open(ctx context.Context, conn net.Conn, s *session) *failure {
 	s.d, s.born, s.wire = d, time.Now(), newWire(conn, d)
 	s.proof = proof{security: plaintext}
 	s.bind(ctx)
 	f := s.handshake(ctx)
 	if f != nil {
-		s.close()
+		s.end()
 	}
 	return f
+}
+
+// end is for a session that is of no further use: goodbye, if the other side
+// can still follow.
+func (s *session) end() {
+	if s.wire.failed {
+		s.close()
+		return
+	}
+	s.d.pool.end(s)
 }
 
 // bind lets ctx cut the session short, until release.
@@ -212,6 +222,7 @@ func (s *session) upgrade(ctx context.Context) *failure {
 	err := conn.HandshakeContext(ctx)
 	s.wire.conn.SetDeadline(time.Time{})
 	s.chain = p.chain
+	s.wire.failed = err != nil
 	switch {
 	case p.failed != nil:
 		return p.failed
@@ -257,6 +268,8 @@ func (s *session) close() {
 // quit says goodbye, and waits a little for the answer.
 func (s *session) quit() {
 	s.wire.allow(quitTime)
-	s.wire.command(quitTime, "QUIT")
+	if !s.wire.failed {
+		s.wire.command(quitTime, "QUIT")
+	}
 	s.close()
 }

@@ -76,7 +76,10 @@ func (h *hostPlan) judgeDANE(chain []*x509.Certificate, now time.Time) (proof, *
 	if v.Outcome != tlsa.Matched {
 		return proof{}, later("4.7.5", "the receiver's certificate does not match its published TLSA record (%s); %s", v.Reason, protection)
 	}
-	p := proof{security: daneHost, match: v.Record.Short()}
+	p := proof{security: daneHost, match: v.Record.String()}
+	if len(v.Record.Data) > sha512.Size {
+		p.match = v.Record.Short() // a whole certificate is too long for a log
+	}
 	if h.secure {
 		p.security = daneVerified
 	}

@@ -27,17 +27,11 @@ func (a *attempt) use(s *session) *failure {
 			break
 		}
 		t := &transaction{a: a, s: s, rcpts: batch}
-		if f := t.run(); f != nil {
-			if t.broken {
-				s.close()
-			} else {
-				a.d.pool.end(s)
-			}
+		f := t.run()
+		s.wire.failed = s.wire.failed || t.broken
+		if f != nil || t.broken {
+			s.end()
 			return f
-		}
-		if t.broken {
-			s.close()
-			return nil
 		}
 	}
 	if !s.release() {
@@ -61,7 +55,7 @@ type transaction struct {
 	mail     *failure // the message was refused at MAIL
 	replies  int      // read so far
 	convert  bool     // the receiver takes 7-bit content only
-	utf8     bool     // this transaction needs SMTPUTF8
+	need     []bool   // and these parts must be re-encoded for it
 	broken   bool     // the connection is of no further use
 }
 
@@ -348,7 +342,7 @@ func (t *transaction) withContent(send func(io.Reader) error) error {
 	go func() {
 		defer close(done)
 		bw := bufio.NewWriter(pw)
-		err := to7Bit(bw, src)
+		err := to7Bit(bw, src, t.need)
 		if err == nil {
 			err = bw.Flush()
 		}
@@ -374,5 +368,5 @@ func (l localReader) Read(p []byte) (int, error) {
 // delivered reports success.
 func (a *attempt) delivered(r *recipient, at place, rep reply) {
 	a.conclude(r, at, queue.Result{Index: r.Index, Address: r.Address, Outcome: queue.Delivered, Host: at.host,
-		DSN: rep.enhanced(), Reply: rep.String(), Security: at.s.proof.security})
+		DSN: rep.enhanced(), Reply: rep.String(), Security: at.s.proof.security, NotifiesNext: at.s.ext.has("DSN")})
 }

@@ -20,6 +20,10 @@ type wire struct {
 	bw    *bufio.Writer
 	end   time.Time // when all talk must be over, however slowly replies drip
 	block time.Duration
+
+	// failed: it is not known any more what the other side has read or will
+	// say, so not even QUIT makes sense.
+	failed bool
 }
 
 func newWire(conn net.Conn, d *Deliverer) *wire {
@@ -50,7 +54,9 @@ type blockWriter struct{ w *wire }
 
 func (b blockWriter) Write(p []byte) (int, error) {
 	b.w.conn.SetWriteDeadline(b.w.deadline(b.w.block))
-	return b.w.conn.Write(p)
+	n, err := b.w.conn.Write(p)
+	b.w.failed = b.w.failed || err != nil
+	return n, err
 }
 
 func (w *wire) deadline(d time.Duration) time.Time {
@@ -77,7 +83,9 @@ func (w *wire) flush() error { return w.bw.Flush() }
 // drip of bytes does not renew it.
 func (w *wire) receive(timeout time.Duration) (reply, error) {
 	w.conn.SetReadDeadline(w.deadline(timeout))
-	return readReply(w.br)
+	r, err := readReply(w.br)
+	w.failed = w.failed || err != nil
+	return r, err
 }
 
 // command sends a line and reads its reply.

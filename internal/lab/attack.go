@@ -135,6 +135,7 @@ type Path struct {
 
 	mu       sync.Mutex
 	sessions int
+	ceased   bool
 	seen     bytes.Buffer
 }
 
@@ -185,17 +186,29 @@ func (p *Path) Seen() []byte {
 	return bytes.Clone(p.seen.Bytes())
 }
 
+// Cease ends the attack: from now on the path carries bytes and no more.
+func (p *Path) Cease() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.ceased = true
+}
+
 func (p *Path) address() netip.Addr { return p.addr }
 
 func (p *Path) serve(client net.Conn) {
 	p.mu.Lock()
 	p.sessions++
+	honest := p.ceased
 	p.mu.Unlock()
 	server, err := net.DialTimeout("tcp", net.JoinHostPort(p.to.Addr(), strconv.Itoa(p.lab.SMTPPort())), 5*time.Second)
 	if err != nil {
 		return
 	}
 	defer server.Close()
+	if honest {
+		p.both(client, server, func(dst, src net.Conn, _ bool) { io.Copy(dst, src) }) //nolint:errcheck // either end may go at any time
+		return
+	}
 	p.relay(p, client, server)
 }
 

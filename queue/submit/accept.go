@@ -110,14 +110,6 @@ func (g *Gate) accept(ctx context.Context, r *Request, src Source, content io.Re
 	return id, env, putError(err, g.MaxSize)
 }
 
-// Check tells whether Accept would refuse the request for what it says or
-// what its header section holds. It is what a caller hears when no daemon is
-// there to ask.
-func (g *Gate) check(r *Request, src Source, h *header) error {
-	_, err := g.envelope(r, src, h)
-	return err
-}
-
 // putError gives the queue's errors their exit codes.
 func putError(err error, limit int64) error {
 	var coded *Error
@@ -141,7 +133,7 @@ func (g *Gate) room() error {
 	if err := syscall.Statfs(g.SpoolDir, &st); err != nil {
 		return tempf(err, "cannot see how much room %s has", g.SpoolDir)
 	}
-	free := int64(st.Bavail) * st.Bsize
+	free := int64(st.Bavail) * int64(st.Bsize)
 	if free < g.MinFree {
 		return tempf(nil, "only %d MB are free in %s, mail is accepted from %d MB on (min_free_mb under [queue])",
 			free>>20, g.SpoolDir, g.MinFree>>20)

@@ -119,7 +119,7 @@ type addressParser struct {
 }
 
 func (p *addressParser) fail(why string) error {
-	return dataf("cannot read the address list %q: %s", clip(p.text), why)
+	return dataf("cannot read the address list %q: %s", clip(strings.TrimSpace(p.text)), why)
 }
 
 // list reads everything: members end at a comma, a semicolon (the end of a
@@ -474,7 +474,7 @@ func addressLiteral(d string) (string, error) {
 	return "[" + text + "]", nil
 }
 
-func isASCII(s string) bool {
+func isASCII[T string | []byte](s T) bool {
 	for i := 0; i < len(s); i++ {
 		if s[i] >= utf8.RuneSelf {
 			return false

@@ -187,14 +187,26 @@ func (g *Gate) received(env *queue.Envelope, src Source, now time.Time) string {
 	return fmt.Sprintf("%s\r\n\tby %s (danepost) with %s;\r\n\t%s", src.ReceivedFrom, host, with, date)
 }
 
-// reader is the finished message.
+// reader is the finished message, its lines short enough for SMTP.
 func (m *message) reader(env *queue.Envelope) (io.Reader, error) {
 	body, err := m.body.open()
 	if err != nil {
 		return nil, err
 	}
+	eight := m.body.eight
+	if m.body.longest > maxLine {
+		s, err := surveyLines(body, &m.header)
+		if err != nil {
+			return nil, err
+		}
+		if body, err = m.body.open(); err != nil {
+			return nil, err
+		}
+		body = shortenLines(body, &m.header, s, eight)
+		eight = s.eightLeft
+	}
 	head := m.header.bytes()
-	if m.body.eight || !isASCII(string(head)) {
+	if eight || !isASCII(head) {
 		env.Body = "8BITMIME"
 	}
 	return io.MultiReader(bytes.NewReader(append(head, "\r\n"...)), body), nil

@@ -92,3 +92,8 @@ func addresses(env queue.Envelope) string {
 	}
 	return strings.Join(a, " ")
 }
+
+func (discardQueue) Put(_ context.Context, _ queue.Envelope, content io.Reader) (string, error) {
+	_, err := io.Copy(io.Discard, struct{ io.Reader }{content})
+	return "Q0", err
+}

@@ -1,11 +1,15 @@
 package submit
 
 import (
+	"bytes"
 	"context"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
+
+	"danepost/queue"
 
 	"go.uber.org/goleak"
 )
@@ -63,5 +67,71 @@ func TestCommandLineToQueue(t *testing.T) {
 	}
 	if m.env.UID != uint32(os.Getuid()) {
 		t.Errorf("uid %d", m.env.UID)
+	}
+}
+
+// TestRealQueue does the same with the queue itself, over the socket and as
+// its owner, and asks for it as an operator.
+func TestRealQueue(t *testing.T) {
+	q, err := queue.Open(queue.Options{Dir: filepath.Join(t.TempDir(), "queue")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer q.Close()
+	gate := NewGate(testPolicy(t), Deps{Queue: q})
+	client := serveTest(t, &Server{Gate: gate, Operator: q})
+	ctx := context.Background()
+	in := "From: a@example.org\nTo: b@example.net\nBcc: hidden@example.net\n\nbody\n"
+	args, err := ParseArgs([]string{"sendmail", "-t", "-i", "-fbounce@example.org"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := args.Request("")
+	r.Key = NewKey(time.Now(), uint32(os.Getuid()))
+	over, err := client.Submit(ctx, r, strings.NewReader(in))
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := client.Submit(ctx, r, strings.NewReader(in))
+	if err != nil || again.ID != over.ID {
+		t.Errorf("the same key again: %q, %v; want %q", again.ID, err, over.ID)
+	}
+	if _, err := gate.Accept(ctx, args.Request(""), alice, strings.NewReader(in)); err != nil {
+		t.Fatal(err)
+	}
+	list, err := client.List(ctx, queue.Filter{})
+	if err != nil || len(list) != 2 {
+		t.Fatalf("%d messages listed, %v; want 2", len(list), err)
+	}
+	for _, s := range list {
+		var body bytes.Buffer
+		if err := client.Cat(ctx, s.QueueID, &body); err != nil {
+			t.Fatal(err)
+		}
+		checkWire(t, body.String())
+		if strings.Contains(body.String(), "hidden") {
+			t.Error("a Bcc address is in the content")
+		}
+		if s.Sender != "bounce@example.org" || len(s.Recipients) != 2 {
+			t.Errorf("listed %+v", s)
+		}
+	}
+	if d, err := client.Show(ctx, over.ID); err != nil || d.QueueID != over.ID {
+		t.Errorf("show: %+v, %v", d, err)
+	}
+	if done, err := client.Hold(ctx, queue.Filter{IDs: []string{over.ID}}); err != nil || len(done) != 1 {
+		t.Errorf("hold: %+v, %v", done, err)
+	}
+	if done, err := client.Release(ctx, queue.Filter{IDs: []string{over.ID}}); err != nil || len(done) != 2 {
+		t.Errorf("release: %+v, %v", done, err)
+	}
+	if _, err := client.Remove(ctx, queue.Filter{}); ExitCode(err) != ExitUsage {
+		t.Errorf("remove with nothing selected: %v", err)
+	}
+	if done, err := client.Remove(ctx, queue.Filter{All: true}); err != nil || len(done) != 2 {
+		t.Errorf("remove: %+v, %v", done, err)
+	}
+	if _, err := client.Show(ctx, over.ID); ExitCode(err) != ExitUsage {
+		t.Errorf("show of a removed message: %v", err)
 	}
 }

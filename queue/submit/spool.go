@@ -4,8 +4,11 @@ import (
 	"bufio"
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"os"
+
+	"danepost/queue"
 )
 
 // spoolMemory is how much of a body is kept in memory before a file takes it.
@@ -16,6 +19,7 @@ const spoolMemory = 128 << 10
 // process.
 type spool struct {
 	dir     string
+	discard bool // only check and measure
 	mem     bytes.Buffer
 	file    *os.File
 	w       *bufio.Writer
@@ -26,6 +30,9 @@ type spool struct {
 
 func (s *spool) write(p []byte) error {
 	s.size += int64(len(p))
+	if s.discard {
+		return nil
+	}
 	if s.file == nil && s.mem.Len()+len(p) <= spoolMemory {
 		s.mem.Write(p)
 		return nil
@@ -122,5 +129,6 @@ func (s *spool) fill(r io.Reader, limit int64) error {
 }
 
 func errTooLarge(limit int64) error {
-	return dataf("the message is larger than the limit of %d MB (max_message_mb under [queue])", limit>>20)
+	return &Error{Code: ExitDataErr, Err: queue.ErrTooLarge,
+		Text: fmt.Sprintf("the limit is %d MB (max_message_mb under [queue])", limit>>20)}
 }

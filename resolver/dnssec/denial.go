@@ -264,3 +264,18 @@ func (d *Denial) unproved(over bool, name Name, claim string) Verdict {
 	return verdict(Bogus, ReasonNSECMismatch, fmt.Sprintf(
 		"the NSEC or NSEC3 records of %s do not prove that %s %s", d.zone, name, claim))
 }
+
+// Join returns what several proofs of one zone prove together (RFC 8198). All
+// must come from the same Keys, or from ones of the same zone and Rules.
+func Join(each ...*Denial) *Denial {
+	if len(each) == 1 {
+		return each[0]
+	}
+	joined := &Denial{}
+	for _, d := range each {
+		joined.rules, joined.zone = d.rules, d.zone
+		joined.seen = joined.seen || d.seen
+		joined.add(readings{nsec: d.nsec, nsec3: d.nsec3}, d.TTL, d.Expires)
+	}
+	return joined
+}

@@ -40,6 +40,7 @@ type Want struct {
 	MXStatus string // the log line's mx_status
 	DSN      string // the log line's dsn; "" not looked at
 	Readable bool   // the attacker on the path reads it: nothing that the domain published forbids it
+	Unasked  bool   // the attacker on the path is not even connected to
 }
 
 // Address returns the recipient of the Stop's message.
@@ -190,7 +191,7 @@ func (w *World) dnsAttacks() {
 	w.Lab.Zone("repinned.demo", lab.Signing{}).Add("@ MX 10 mx", "mx A "+p.Addr(), "_{port}._tcp.mx TLSA "+lab.TLSA(3, 1, 1, id.Leaf())).
 		Wrap(w.Lab.ForgePort(true, "_{port}._tcp.mx.repinned.demo. 60 IN TLSA "+lab.TLSA(3, 1, 1, stranger.Leaf())))
 	w.add(&Stop{Domain: "repinned.demo", Shows: "TLSA 3 1 1", Attack: "certificate swapped, TLSA forged to fit it",
-		Want: deferred("secure"), Paths: []*lab.Path{p}}, r)
+		Want: Want{Did: "deferred", MXStatus: "secure", Unasked: true}, Paths: []*lab.Path{p}}, r)
 }
 
 // pathAttacks sit on the way to a receiver.
