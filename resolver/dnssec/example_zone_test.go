@@ -41,9 +41,9 @@ func pick(t testing.TB, sets []*RRset, owners ...string) []*RRset {
 	return out
 }
 
-// TestRFC4035Responses goes through RFC 4035 Appendix B with keys of its own:
+// TestExampleResponses goes through RFC 4035 Appendix B with keys of its own:
 // each response proves its claim by the records shown there, and by no less.
-func TestRFC4035Responses(t *testing.T) {
+func TestExampleResponses(t *testing.T) {
 	z := rfcZone(t)
 	chain := z.nsecs()
 	for _, tt := range []struct {
@@ -70,10 +70,10 @@ func TestRFC4035Responses(t *testing.T) {
 	}
 }
 
-// TestRFC5155Responses does the same for RFC 5155 Appendix B. Its zone has the
+// TestHashedExampleResponses does the same for RFC 5155 Appendix B. Its zone has the
 // opt-out flag everywhere, so what needs the next closer name's denial is
 // Insecure (RFC 5155 §9.2).
-func TestRFC5155Responses(t *testing.T) {
+func TestHashedExampleResponses(t *testing.T) {
 	z := rfcZone(t)
 	optOut := z.nsec3s(nsec3Params{flags: flagOptOut, iterations: 12, salt: "\xaa\xbb\xcc\xdd"})
 	plain := z.nsec3s(nsec3Params{iterations: 12, salt: "\xaa\xbb\xcc\xdd"})
