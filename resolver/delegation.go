@@ -78,7 +78,12 @@ func (x *resolution) referral(m *message, ns *dnssec.RRset, d *delegation) *dele
 			child.denial = append(child.denial, compact(set))
 		}
 	}
+	// A zone does not outlive the one above it: else the servers of a name that was deleted from
+	// its parent could keep it alive through delegations of their own (ghost domains).
 	child.expires = x.now.Add(ttl)
+	if !d.expires.IsZero() {
+		child.expires = minTime(child.expires, d.expires)
+	}
 	return child
 }
 
@@ -115,7 +120,7 @@ func addrs(set *dnssec.RRset) []netip.Addr {
 // parent (RFC 4035 §3.1.4.1). Zones whose own server addresses are being
 // looked for are passed over, since asking them would go in a circle.
 func (x *resolution) best(q question) *delegation {
-	if x.r.forward.mode == ForwardAlways {
+	if x.forward {
 		return x.r.forward.zone
 	}
 	name := q.name
@@ -141,7 +146,7 @@ func (x *resolution) known(zone dnssec.Name) *delegation {
 	if d, ok := x.r.cache.get(cacheKey{zone, 0, kindDelegation}, x.now).(*delegation); ok {
 		return d
 	}
-	return nil
+	return x.cuts[zone]
 }
 
 // root primes the root servers (RFC 9609 §3), and falls back to the hints
@@ -181,4 +186,20 @@ func (d *delegation) addrsOf(name dnssec.Name) []netip.Addr {
 		}
 	}
 	return nil
+}
+
+// dsFact is what the referral said of the child's keys: from the parent's
+// side, where the DS RRset belongs (RFC 4035 §3.1.4.1).
+func (d *delegation) dsFact() *fact {
+	return &fact{name: d.zone, qtype: typeDS, set: d.ds, rank: rankAuthoritative, zone: d.parent, expires: d.expires}
+}
+
+// names reports whether name is a server of d.
+func (d *delegation) names(name dnssec.Name) bool {
+	for i := range d.servers {
+		if d.servers[i].Name == name {
+			return true
+		}
+	}
+	return false
 }

@@ -23,17 +23,19 @@ type resolution struct {
 	depth   int // questions that wait for one another
 	restart int // because of bogus data
 
+	forward bool // recursive servers are asked
 	waiting *flight
 	priming bool
-	stuck   map[dnssec.Name]bool    // zones whose server addresses are being looked for
-	pending map[question]bool       // questions under way
-	seen    map[question]*fact      // facts that must not outlive the resolution
-	avoid   map[netip.AddrPort]bool // servers that sent bogus data
+	stuck   map[dnssec.Name]bool        // zones whose server addresses are being looked for
+	pending map[question]bool           // questions under way
+	seen    map[question]*fact          // facts that must not outlive the resolution
+	cuts    map[dnssec.Name]*delegation // likewise
+	avoid   map[netip.AddrPort]bool     // servers that sent bogus data
 }
 
 func (r *Resolver) newResolution(ctx context.Context) *resolution {
 	return &resolution{
-		r: r, ctx: ctx, now: r.now(),
+		r: r, ctx: ctx, now: r.now(), forward: r.forward.active.Load(),
 		budget: dnssec.Budget{
 			SignatureChecks: r.lim.SignatureChecks,
 			FailedChecks:    r.lim.FailedChecks,
@@ -53,6 +55,9 @@ func (f *failure) Error() string { return f.Text }
 
 func (f *failure) bytes() int { return 120 + len(f.Text) }
 
+// reasonUnreachable is that of a question which no server of the zone answered.
+const reasonUnreachable dnssec.Reason = "no-reachable-server"
+
 // fail makes a failure that says nothing about the data: Indeterminate.
 func fail(reason dnssec.Reason, ede int, format string, args ...any) *failure {
 	return &failure{Verdict: dnssec.Verdict{
@@ -64,13 +69,10 @@ func fail(reason dnssec.Reason, ede int, format string, args ...any) *failure {
 const (
 	edeOther         = 0
 	edeBogus         = 6
-	edeDNSSECMissing = 10
-	edeNSECMissing   = 12
-	edeCachedError   = 13
+	edeDNSKEYMissing = 9
 	edeNotReady      = 14
 	edeProhibited    = 18
 	edeNoReachable   = 22
-	edeNetworkError  = 23
 )
 
 // limitReached makes the failure of a resolution that ran past a limit.
@@ -145,6 +147,9 @@ func (x *resolution) local(q question) *fact {
 	}
 	if f, ok := c.get(cacheKey{q.name, 0, kindName}, x.now).(*fact); ok {
 		return f
+	}
+	if d := x.known(q.name); q.qtype == typeDS && d != nil && d.ds != nil && len(d.ds.Sigs) > 0 {
+		return d.dsFact()
 	}
 	for n := q.name.Parent(); n != dnssec.Root; n = n.Parent() {
 		if f, ok := c.get(cacheKey{n, 0, kindName}, x.now).(*fact); ok && f.secure() {
@@ -229,9 +234,7 @@ func (x *resolution) take(rep *reply) *fact {
 	return rep.facts[0]
 }
 
-// follow goes to a delegation that was just received. The child's servers never get to
-// prolong it, and an entry that still holds is not replaced by its own repetition: else a
-// name deleted from the parent would live on (ghost domains).
+// follow goes to a delegation that was just received.
 func (x *resolution) follow(to *delegation) (*delegation, *failure) {
 	if x.r.stubs[to.zone] != nil {
 		return x.r.stubs[to.zone], nil
@@ -240,7 +243,14 @@ func (x *resolution) follow(to *delegation) (*delegation, *failure) {
 		return nil, fail("loop", edeNoReachable,
 			"the addresses of the servers of %s can only be had from these servers", to.zone)
 	}
-	x.r.cache.put(cacheKey{to.zone, 0, kindDelegation}, to, to.expires)
+	if to.expires.After(x.now) {
+		x.r.cache.put(cacheKey{to.zone, 0, kindDelegation}, to, to.expires)
+		return to, nil
+	}
+	if x.cuts == nil {
+		x.cuts = make(map[dnssec.Name]*delegation)
+	}
+	x.cuts[to.zone] = to
 	return to, nil
 }
 

@@ -54,6 +54,16 @@ type Limits struct {
 	FamilyTTL    time.Duration // that the host has no working IPv6 (or IPv4), likewise
 	Servers      int           // remembered
 	TCPIdleConns int           // kept in all
+
+	// Forwarding when port 53 is blocked.
+	ForwardProbes  int           // root servers tried before it counts as blocked
+	ForwardRecheck time.Duration // the way to the root is tried again this often
+
+	// The listener.
+	Clients      int           // questions answered at a time
+	ClientConns  int           // TCP connections
+	ClientIdle   time.Duration // of a TCP connection without questions
+	ClientUDPMax int           // octets of a UDP answer
 }
 
 // DefaultLimits returns the table that holds unless a test says otherwise.
@@ -102,5 +112,13 @@ func DefaultLimits() Limits {
 		FamilyTTL:    10 * time.Minute,
 		Servers:      4096,
 		TCPIdleConns: 32,
+
+		ForwardProbes:  4,
+		ForwardRecheck: 10 * time.Minute,
+
+		Clients:      512,
+		ClientConns:  64,
+		ClientIdle:   10 * time.Second,
+		ClientUDPMax: 1232,
 	}
 }

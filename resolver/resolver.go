@@ -38,12 +38,16 @@ type Config struct {
 	Anchors func() []dnssec.Anchor
 	// Ready returns why look-ups cannot be judged yet, such as a clock that was
 	// not set; nil or a nil error if they can. Mail waits meanwhile.
-	Ready           func() error
+	Ready func() error
+	// ClockNames are the names of time servers: while Ready fails, Query (not
+	// Lookup) answers them unvalidated, so that the clock can be set at all.
+	ClockNames      []dnssec.Name
 	NegativeAnchors []dnssec.Name // zones exempt from validation (RFC 7646)
 	Rules           *dnssec.Rules // default: dnssec.DefaultRules(false)
 
 	Forward     ForwardMode
 	ForwardTo   []netip.AddrPort // recursive servers for ForwardAlways and ForwardAuto
+	Listen      netip.AddrPort   // where this resolver itself serves, never forwarded to
 	Port        uint16           // of authoritative servers; default 53
 	NoMinimise  bool             // send whole names to every server (RFC 9156 off)
 	KeepCase    bool             // no random letter case
@@ -71,6 +75,7 @@ type Resolver struct {
 	rules     *dnssec.Rules
 	anchors   func() []dnssec.Anchor
 	ready     func() error
+	clock     map[dnssec.Name]bool
 	exempt    map[dnssec.Name]bool
 	hints     *delegation
 	stubs     map[dnssec.Name]*delegation
@@ -88,10 +93,15 @@ type Resolver struct {
 	cache     *cache
 	servers   *servers
 	flights   flights
+	ownRoot   bool // the hints are not those of the Internet
+
+	life context.Context // ends with Close
+	end  context.CancelFunc
 }
 
 // New makes a Resolver. Close it when done.
 func New(c Config) *Resolver {
+	ownRoot := len(c.Hints) > 0
 	c = c.withDefaults()
 	r := &Resolver{
 		lim: *c.Limits, rules: c.Rules, anchors: c.Anchors, ready: c.Ready,
@@ -99,7 +109,7 @@ func New(c Config) *Resolver {
 		port: c.Port, minimise: !c.NoMinimise, keepCase: c.KeepCase,
 		family: [2]bool{!c.NoIPv4, !c.NoIPv6}, loopback: c.AskLoopback,
 		transport: c.Transport, now: c.Now, source: c.Random, log: c.Log,
-		cache: newCache(c.CacheBytes),
+		cache: newCache(c.CacheBytes), ownRoot: ownRoot, clock: make(map[dnssec.Name]bool),
 	}
 	if r.transport == nil {
 		r.own = newNetTransport(&r.lim)
@@ -113,11 +123,15 @@ func New(c Config) *Resolver {
 	for _, n := range c.NegativeAnchors {
 		r.exempt[n] = true
 	}
+	for _, n := range c.ClockNames {
+		r.clock[n] = true
+	}
 	r.hints = &delegation{zone: dnssec.Root, servers: c.Hints, fixed: true}
 	for _, s := range c.Stubs {
 		r.stubs[s.Zone] = &delegation{zone: s.Zone, servers: s.Servers, fixed: true}
 	}
-	r.forward = newForwarder(c.Forward, c.ForwardTo)
+	r.forward = newForwarder(&c)
+	r.life, r.end = context.WithCancel(context.Background())
 	return r
 }
 
@@ -159,6 +173,8 @@ func (c Config) withDefaults() Config {
 
 // Close releases the sockets kept. Look-ups under way may fail.
 func (r *Resolver) Close() error {
+	r.end()
+	r.forward.probes.Wait()
 	if r.own != nil {
 		return r.own.Close()
 	}
@@ -236,21 +252,30 @@ func (r *Resolver) resolve(ctx context.Context, q question, check bool) *outcome
 	start := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, r.lim.Time)
 	defer cancel()
+	r.chooseWay(ctx)
 	x := r.newResolution(ctx)
 	if !check {
 		return x.timed(x.answer(q, false), start)
 	}
-	v, shared := r.flights.do(x, flightKey{cacheKey: k}, func() any {
-		o := x.answer(q, true)
-		if o.expires.After(x.now) {
-			r.cache.put(k, o.settled(), o.expires)
-		}
-		return o
-	})
+	v, shared := r.flights.do(x, flightKey{cacheKey: k}, func() any { return r.lead(x, q, k) })
 	if shared {
 		return v.(*outcome)
 	}
 	return x.timed(v.(*outcome), start)
+}
+
+// lead resolves q for all who wait for it and keeps the outcome.
+func (r *Resolver) lead(x *resolution, q question, k cacheKey) *outcome {
+	o := x.answer(q, true)
+	if r.reconsider(x.ctx, o.verdict) {
+		x.forward = true
+		r.cache.drop(cacheKey{q.name, q.qtype, kindFailure})
+		o = x.answer(q, true)
+	}
+	if o.expires.After(x.now) {
+		r.cache.put(k, o.settled(), o.expires)
+	}
+	return o
 }
 
 // timed enters how long the call took.

@@ -15,10 +15,14 @@ func (r *Resolver) special(q question) *outcome {
 	if q.name.IsSubdomainOf("\x09localhost\x00") {
 		return r.localhost(q)
 	}
-	if r.stubbed(q.name) || !neverLeaves(q.name) {
+	if r.stubbed(q.name) {
 		return nil
 	}
-	return r.local(q, rcodeNXDomain, nil)
+	// "test." belongs to whoever runs a root of their own (RFC 6761 §6.2).
+	if neverLeaves(q.name) || !r.ownRoot && q.name.IsSubdomainOf("\x04test\x00") {
+		return r.local(q, rcodeNXDomain, nil)
+	}
+	return nil
 }
 
 // stubbed reports whether the configuration delegates name.
@@ -45,7 +49,9 @@ func (r *Resolver) localhost(q question) *outcome {
 // neverLeaves reports whether the DNS has nothing to say about name.
 func neverLeaves(name dnssec.Name) bool {
 	for _, zone := range [...]dnssec.Name{
-		"\x07invalid\x00", "\x05local\x00", "\x05onion\x00", "\x03alt\x00", "\x04test\x00",
+		"\x07invalid\x00", "\x05local\x00", "\x05onion\x00", "\x03alt\x00",
+		"\x0210\x07in-addr\x04arpa\x00", "\x03168\x03192\x07in-addr\x04arpa\x00", "\x03127\x07in-addr\x04arpa\x00",
+		"\x03254\x03169\x07in-addr\x04arpa\x00", "\x01d\x01f\x03ip6\x04arpa\x00",
 	} {
 		if name.IsSubdomainOf(zone) {
 			return true
