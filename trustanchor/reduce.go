@@ -6,7 +6,10 @@ import (
 	"time"
 )
 
-var errUnknownState = errors.New("unknown state of a key")
+var (
+	errUnknownState = errors.New("unknown state of a key")
+	errUnverified   = errors.New("no answer was signed by a trusted key")
+)
 
 // Times of RFC 5011, and two of our own.
 const (
@@ -85,6 +88,9 @@ func Observe(set Set, o Observation, now time.Time) (Set, []Event) {
 	}
 	r.set.Keys = slices.DeleteFunc(r.set.Keys, func(k Key) bool { return k.State == Start })
 	r.set.Succeeded, r.set.Failures = now, 0
+	if o.SignatureEnd.After(r.set.SignatureEnd) {
+		r.set.SignatureEnd = o.SignatureEnd
+	}
 	r.set.Interval, r.set.Retry = intervals(&o)
 	return r.set, r.events
 }
@@ -310,9 +316,9 @@ func intervals(o *Observation) (interval, retry time.Duration) {
 // Schedule sets the time of the next query. random in [0,1) takes up to a tenth off, so
 // that hosts do not ask in step. A set whose keys are all revoked is not asked for
 // any more: nothing could verify the answer.
-func (s *Set) Schedule(now time.Time, random float64) {
+func (s *Set) Schedule(now time.Time, random float64, success bool) {
 	d := s.Interval
-	if s.Failures > 0 || s.Succeeded.IsZero() {
+	if !success {
 		d = s.Retry
 	}
 	if d == 0 {
