@@ -33,6 +33,7 @@ type tracked struct {
 // newTracked returns nil for a scenario without such blocks.
 func newTracked(scenario *replay.Scenario, s *subject) (*tracked, error) {
 	var initial *replay.AnchorState
+	var lines []string
 	for _, f := range scenario.Files {
 		if !f.Autotrust {
 			continue
@@ -41,6 +42,7 @@ func newTracked(scenario *replay.Scenario, s *subject) (*tracked, error) {
 			return nil, errors.New("more than one AUTOTRUST_FILE")
 		}
 		var err error
+		lines = f.Lines
 		if initial, err = replay.ParseAnchorState(f.Lines); err != nil {
 			return nil, err
 		}
@@ -54,7 +56,7 @@ func newTracked(scenario *replay.Scenario, s *subject) (*tracked, error) {
 	}
 	t := &tracked{s: s, dir: dir}
 	t.ctx, t.cancel = context.WithCancel(context.Background())
-	config, err := t.config(initial)
+	config, err := t.config(initial, lines)
 	if err == nil {
 		t.keeper, err = trustanchor.Open(config)
 	}
@@ -65,19 +67,14 @@ func (t *tracked) path() string { return filepath.Join(t.dir, "anchors") }
 
 // config makes the keys of the initial file the configured ones and, where
 // it has states, writes them as the state file.
-func (t *tracked) config(initial *replay.AnchorState) (trustanchor.Config, error) {
-	var rrs []replay.RR
-	withStates := false
-	for _, k := range initial.Keys {
-		rrs = append(rrs, k.RR)
-		withStates = withStates || k.State != ""
-	}
-	anchors, err := anchorsOf(rrs)
+func (t *tracked) config(initial *replay.AnchorState, lines []string) (trustanchor.Config, error) {
+	configured, withStates, err := configuredKeys(lines, initial)
 	if err != nil {
 		return trustanchor.Config{}, err
 	}
 	config := trustanchor.Config{
-		Rules: t.s.rules,
+		Configured: configured,
+		Rules:      t.s.rules,
 		Fetch: func(ctx context.Context, zone dnssec.Name) (*dnssec.RRset, error) {
 			return t.s.resolver.RawDNSKEY(ctx, zone)
 		},
@@ -85,11 +82,6 @@ func (t *tracked) config(initial *replay.AnchorState) (trustanchor.Config, error
 		Built:  time.Unix(0, 0),
 		Random: func() float64 { return 0.5 },
 		Log:    slog.New(slog.NewTextHandler(noteWriter{t.s.player.Network}, nil)),
-	}
-	for _, a := range anchors {
-		if a.DS != nil || a.Key[1]&1 != 0 { // zone signing keys are listed too
-			config.Configured = append(config.Configured, trustanchor.Configured{Anchor: a})
-		}
 	}
 	if withStates {
 		bare, err := trustanchor.Open(config)
@@ -102,6 +94,27 @@ func (t *tracked) config(initial *replay.AnchorState) (trustanchor.Config, error
 	}
 	config.Path = t.path()
 	return config, nil
+}
+
+// configuredKeys are those of the initial file: all that it lists, or, where
+// it has states, the trusted ones.
+func configuredKeys(lines []string, initial *replay.AnchorState) (out []trustanchor.Configured, withStates bool, err error) {
+	var trusted []replay.RR
+	for _, k := range initial.Keys {
+		withStates = withStates || k.State != ""
+		if k.State == "VALID" || k.State == "MISSING" {
+			trusted = append(trusted, k.RR)
+		}
+	}
+	if !withStates {
+		out, err = trustanchor.Parse("autotrust", []byte(strings.Join(lines, "\n")))
+		return out, false, err
+	}
+	anchors, err := anchorsOf(trusted)
+	for _, a := range anchors {
+		out = append(out, trustanchor.Configured{Anchor: a})
+	}
+	return out, true, err
 }
 
 // noteWriter puts what is logged among what is exchanged.

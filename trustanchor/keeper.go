@@ -179,8 +179,9 @@ func (k *Keeper) aside(why, text string, level slog.Level) {
 }
 
 // adoptState takes over what the file knows. What it says of a key beats
-// the configuration; a configured key that it does not know is trusted. The
-// caller holds k.mu or is alone.
+// the built-in set; a built-in key that it does not know came with a newer
+// version of the program and is trusted. Of a configured set it knows every
+// key, being bound to the set. The caller holds k.mu or is alone.
 func (k *Keeper) adoptState(state *saved) {
 	k.clock = state.Clock
 	sets := k.fresh()
@@ -191,7 +192,7 @@ func (k *Keeper) adoptState(state *saved) {
 				continue
 			}
 			for _, key := range sets[i].Keys {
-				if !old.knows(&key) {
+				if k.c.Configured == nil && !old.knows(&key) {
 					old.Keys = append(old.Keys, key)
 				}
 			}

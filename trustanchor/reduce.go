@@ -80,6 +80,7 @@ func Observe(set Set, o Observation, now time.Time) (Set, []Event) {
 		r.add(Event{Kind: Unverified})
 		return r.set, r.events
 	}
+	r.bootstrap()
 	for i := range r.set.Keys {
 		r.known(&r.set.Keys[i])
 	}
@@ -160,10 +161,31 @@ func (r *reduction) verified() bool {
 	return false
 }
 
+// bootstrap replaces anchors without the SEP bit, which RFC 5011 does not
+// manage: the first set that such a key verifies brings secure entry points that sign it
+// too, and these take its place. There is no hold-down, as there is none for
+// the configured key itself.
+func (r *reduction) bootstrap() {
+	for i := range r.set.Keys {
+		if !r.set.Keys[i].pinned() {
+			return
+		}
+	}
+	var entries []Key
+	for _, seen := range r.o.Keys {
+		if flags := flagsOf(seen.RDATA); seen.InSet && seen.Signs && flags&flagSEP != 0 && flags&flagRevoke == 0 {
+			entries = append(entries, Key{RDATA: slices.Clone(seen.RDATA), State: Valid, Since: r.now, TTL: r.o.TTL})
+		}
+	}
+	if len(entries) > 0 {
+		r.set.Keys = entries
+	}
+}
+
 // known raises the events of one key that the set has already.
 func (r *reduction) known(k *Key) {
 	if k.Since.IsZero() {
-		k.Since = r.now // trusted by configuration; seen verified for the first time
+		k.Since, k.TTL = r.now, r.o.TTL // trusted by configuration; the first verified set
 	}
 	if k.pinned() {
 		return
