@@ -16,7 +16,6 @@ import (
 	"danepost/queue/submit"
 	"danepost/resolver"
 	"danepost/resolver/dnssec"
-	"danepost/trustanchor"
 )
 
 // resolverConfig turns [resolver] into what package resolver takes, all but
@@ -68,34 +67,6 @@ func anyLoopback(hints []resolver.Nameserver) bool {
 		}
 	}
 	return false
-}
-
-// configuredAnchors returns the trust anchors of the configuration's file, or
-// the built-in ones.
-func configuredAnchors(c *Config) ([]dnssec.Anchor, error) {
-	file := c.Resolver.TrustAnchor
-	if file == "" {
-		return trustanchor.BuiltIn(), nil
-	}
-	data, err := os.ReadFile(file)
-	if err != nil {
-		return nil, fmt.Errorf("resolver.trust_anchor: %w", err)
-	}
-	return trustanchor.ParseFile(file, data)
-}
-
-// openResolver makes the resolver of the configuration.
-func openResolver(c *Config, log *slog.Logger) (*resolver.Resolver, error) {
-	rc, err := resolverConfig(c, log)
-	if err != nil {
-		return nil, configError(err)
-	}
-	anchors, err := configuredAnchors(c)
-	if err != nil {
-		return nil, configError(err)
-	}
-	rc.Anchors = func() []dnssec.Anchor { return anchors }
-	return resolver.New(rc), nil
 }
 
 // deliverConfig turns [deliver], [[policy]] and [relay] into what package
