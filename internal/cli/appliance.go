@@ -83,9 +83,10 @@ func (t *tasks) run(f func() error) {
 }
 
 // work answers on the socket, imports the maildrop and delivers until ctx
-// ends. deliver is the queue's Run in one of its forms: when it returns, the
-// rest ends too.
-func (a *appliance) work(ctx context.Context, run func(context.Context) error) error {
+// ends. run is the queue's Run in one of its forms: when it returns, the
+// rest ends too. yield, if it is not nil, is called when a daemon asks for
+// the queue.
+func (a *appliance) work(ctx context.Context, run func(context.Context) error, yield func()) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	smtp, smtpListener, err := a.listenSMTP()
@@ -100,7 +101,7 @@ func (a *appliance) work(ctx context.Context, run func(context.Context) error) e
 		return err
 	}
 	t := &tasks{cancel: cancel}
-	server := &submit.Server{Gate: a.gate, Operator: a.queue, Log: a.log}
+	server := &submit.Server{Gate: a.gate, Operator: a.queue, Yield: yield, Log: a.log}
 	if gid, ok := submit.GroupID("danepost-adm", "/etc/group"); ok {
 		server.AdminGroup = &gid
 	}
@@ -172,11 +173,44 @@ func runServe(inv *invocation, args []string) error {
 	return serve(c, inv.Err)
 }
 
+// openInTurn is openAppliance for the daemon: a run in the background that has
+// the queue is asked to end, and waited for while it finishes what it is at.
+// Another daemon stays, and so does a holder that does not answer.
+func openInTurn(ctx context.Context, c *Config, log *slog.Logger) (*appliance, error) {
+	const starting, yielding = 3 * time.Second, time.Minute
+	client := submit.Client{Path: c.Socket}
+	deadline, asked := time.Now().Add(starting), false
+	for {
+		a, err := openAppliance(c, log)
+		if !errors.Is(err, queue.ErrLocked) {
+			return a, err
+		}
+		if !asked {
+			var refused *submit.Error
+			switch yerr := client.Yield(ctx); {
+			case yerr == nil:
+				asked, deadline = true, time.Now().Add(yielding)
+				log.Info("waiting", "for", "the run in the background, which was asked to end")
+			case errors.As(yerr, &refused) && refused.Code == submit.ExitUnavailable:
+				return nil, err
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return nil, err
+		case <-time.After(50 * time.Millisecond):
+		}
+		if time.Now().After(deadline) {
+			return nil, err
+		}
+	}
+}
+
 func serve(c *Config, stderr io.Writer) error {
 	ctx, stop := untilSignal()
 	defer stop()
 	log := newLog(stderr, c.Log)
-	a, err := openAppliance(c, log)
+	a, err := openInTurn(ctx, c, log)
 	if err != nil {
 		return err
 	}
@@ -185,7 +219,7 @@ func serve(c *Config, stderr io.Writer) error {
 	if err := a.importDrops(ctx); err != nil {
 		log.Error("maildrop", "reason", err.Error())
 	}
-	err = a.work(ctx, func(ctx context.Context) error { return a.queue.Run(ctx, a.deliverer) })
+	err = a.work(ctx, func(ctx context.Context) error { return a.queue.Run(ctx, a.deliverer) }, nil)
 	if cerr := a.close(); err == nil {
 		err = cerr
 	}
@@ -198,6 +232,8 @@ func serve(c *Config, stderr io.Writer) error {
 // A drop that arrived too late for the import had a writer who could not get
 // the lock: so the maildrop is looked at again after unlocking.
 func runQueueOnce(ctx context.Context, c *Config, log *slog.Logger, linger time.Duration) error {
+	ctx, yield := context.WithCancel(ctx)
+	defer yield()
 	for {
 		a, err := openAppliance(c, log)
 		if err != nil {
@@ -206,7 +242,7 @@ func runQueueOnce(ctx context.Context, c *Config, log *slog.Logger, linger time.
 		stuck := a.importDrops(ctx)
 		run := func(ctx context.Context) error { return a.queue.RunUntilIdle(ctx, a.deliverer, linger) }
 		if linger > 0 {
-			err = a.work(ctx, run)
+			err = a.work(ctx, run, yield)
 		} else {
 			err = run(ctx)
 			a.refreshAnchors(ctx)

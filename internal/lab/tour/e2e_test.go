@@ -243,3 +243,29 @@ func TestQuestions(t *testing.T) {
 		}
 	}
 }
+
+// TestDaemonTakesOver: a run that sendmail left in the background, waiting for
+// its next attempt, makes way for the daemon.
+func TestDaemonTakesOver(t *testing.T) {
+	t.Parallel()
+	w := small()
+	r, path := pinned(w, "besieged.demo", w.Lab.StripSTARTTLS)
+	ctx, p := running(t, w.Lab, `queue.retry_first = "2s"`)
+	if err := p.Send(ctx, "bob@besieged.demo", "patience", "the marker"); err != nil {
+		t.Fatal(err)
+	}
+	for path.Sessions() == 0 { // the run is at it
+		if ctx.Err() != nil {
+			t.Fatal("no attempt without a daemon")
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	p.serving(t, ctx)
+	path.Cease()
+	if _, err := r.Wait(ctx, func(m lab.Message) bool { return strings.Contains(m.Data, "the marker") }); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := p.Run(ctx, "", "serve"); err != nil || out.Code == 0 {
+		t.Errorf("a second daemon: %v, %+v", err, out)
+	}
+}
