@@ -31,7 +31,7 @@ type appliance struct {
 
 // openAppliance opens everything; on error nothing stays open.
 func openAppliance(c *Config, log *slog.Logger) (*appliance, error) {
-	if err := submit.BecomeOwner(c.StateDir); err != nil && !errors.Is(err, os.ErrNotExist) {
+	if err := makeState(c); err != nil {
 		return nil, err
 	}
 	dc, err := deliverConfig(c, log)
@@ -56,6 +56,14 @@ func openAppliance(c *Config, log *slog.Logger) (*appliance, error) {
 		return nil, &submit.Error{Code: submit.ExitCantCreate, Text: "cannot make the maildrop", Err: err}
 	}
 	return a, nil
+}
+
+// makeState makes the state directory where it is missing, and root its owner.
+func makeState(c *Config) error {
+	if err := os.MkdirAll(c.StateDir, 0o700); err != nil {
+		return &submit.Error{Code: submit.ExitCantCreate, Text: "cannot make the state directory", Err: err}
+	}
+	return submit.BecomeOwner(c.StateDir)
 }
 
 func (a *appliance) close() error {

@@ -53,7 +53,7 @@ func withQueue(ctx context.Context, c *Config, f func(operator) error) error {
 		}
 	}
 	log := quiet()
-	if err := submit.BecomeOwner(c.StateDir); err != nil {
+	if err := makeState(c); err != nil {
 		return err
 	}
 	q, err := openQueue(c, log)
