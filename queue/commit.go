@@ -7,17 +7,22 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 
 	bolt "go.etcd.io/bbolt"
 	boltErrors "go.etcd.io/bbolt/errors"
 )
 
-// committer runs changes in transactions: each that finds the disk idle is
+// committer runs changes in transactions: one that finds the disk idle is
 // committed at once, those that arrive meanwhile share the next transaction
-// and its two syncs. Nobody waits for company.
+// and its two syncs. A lone caller never waits for company. Only behind a
+// transaction that was shared does the next one wait, a fraction of what it
+// costs, for those just answered: they mostly come back with their next
+// message, and would find the disk busy with one of them.
 type committer struct {
 	db    *bolt.DB
-	stamp func(*bolt.Tx) error // what every transaction notes
+	first func(*bolt.Tx) error // what every transaction does before its changes
+	last  func(*bolt.Tx) error // and behind them
 
 	mu      sync.Mutex
 	closed  bool
@@ -25,6 +30,9 @@ type committer struct {
 	queue   []*change
 	wakeup  chan struct{} // capacity 1
 	stopped chan struct{}
+
+	shared int           // changes in the last transaction; of the loop alone
+	took   time.Duration // what it took
 }
 
 // change is a function to run in a transaction. It may be run again after a
@@ -37,9 +45,9 @@ type change struct {
 // changesPerCommit bounds one transaction's size.
 const changesPerCommit = 256
 
-func startCommitter(db *bolt.DB, stamp func(*bolt.Tx) error) *committer {
+func startCommitter(db *bolt.DB, first, last func(*bolt.Tx) error) *committer {
 	c := &committer{
-		db: db, stamp: stamp,
+		db: db, first: first, last: last,
 		wakeup: make(chan struct{}, 1), stopped: make(chan struct{}),
 	}
 	go c.loop()
@@ -95,6 +103,7 @@ func (c *committer) loop() {
 	defer close(c.stopped)
 	for range c.wakeup {
 		for {
+			c.gather()
 			batch, end := c.take()
 			if end {
 				return
@@ -102,9 +111,38 @@ func (c *committer) loop() {
 			if len(batch) == 0 {
 				break
 			}
+			start := time.Now()
 			c.commit(batch)
+			c.shared, c.took = len(batch), time.Since(start)
 		}
 	}
+}
+
+// gather waits, if the last transaction was shared, for as many changes
+// again, but for no more than a quarter of its time.
+func (c *committer) gather() {
+	if c.shared < 2 {
+		return
+	}
+	enough := time.NewTimer(c.took / 4)
+	defer enough.Stop()
+	for c.waiting() < c.shared {
+		select {
+		case <-c.wakeup:
+		case <-enough.C:
+			return
+		}
+	}
+}
+
+// waiting is how many changes wait; many, once there will be no more.
+func (c *committer) waiting() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return changesPerCommit
+	}
+	return len(c.queue)
 }
 
 func (c *committer) take() (batch []*change, end bool) {
@@ -138,13 +176,16 @@ func (c *committer) transact(batch []*change) (own bool, err error) {
 		return false, broken
 	}
 	err = c.update(func(tx *bolt.Tx) error {
+		if err := c.first(tx); err != nil {
+			return err
+		}
 		for _, ch := range batch {
 			if err := ch.run(tx); err != nil {
 				own = true
 				return err
 			}
 		}
-		return c.stamp(tx)
+		return c.last(tx)
 	})
 	if err == nil || own {
 		return own, err

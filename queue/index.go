@@ -25,6 +25,7 @@ type index struct {
 	turns    [classes][]*destination // those that can start, in order of turn
 	turn     uint64
 	running  [classes]int
+	idle     []*destination // proven ones without jobs, remembered for their next mail
 }
 
 // rules are the limits an index keeps.
@@ -168,6 +169,8 @@ func (x *index) add(j *job, name string) {
 	if d == nil {
 		d = &destination{name: name, limit: 1, class: unproven}
 		x.dests[name] = d
+	} else if d.jobs == 0 {
+		x.idle = slices.DeleteFunc(x.idle, func(o *destination) bool { return o == d })
 	}
 	j.dest = d
 	d.jobs++
@@ -196,8 +199,27 @@ func (x *index) remove(j *job) {
 		delete(x.messages, j.id)
 	}
 	if d.jobs--; d.jobs == 0 {
-		delete(x.dests, d.name)
+		x.retire(d)
 	}
+}
+
+// idleKept bounds the memory of destinations without mail.
+const idleKept = 500
+
+// retire forgets a destination without jobs, or remembers it among the last
+// proven ones: who is written to every day is not lined up with strangers.
+func (x *index) retire(d *destination) {
+	d.ready = nil
+	if d.class != proven {
+		delete(x.dests, d.name)
+		return
+	}
+	if x.idle = append(x.idle, d); len(x.idle) <= idleKept {
+		return
+	}
+	oldest := x.idle[0]
+	x.idle = x.idle[1:]
+	delete(x.dests, oldest.name)
 }
 
 // promote makes ready what is due, unless its destination rests.

@@ -110,7 +110,7 @@ func (q *Queue) open() error {
 	before := q.store.state
 	q.store.clock = newClock(q.o.Now, before.Queue, before.Wall)
 	q.store.state.Run = RunRecord{Started: q.o.Now()}
-	q.store.commit = startCommitter(db, q.store.stamp)
+	q.store.commit = startCommitter(db, q.store.applyForget, q.store.stamp)
 	q.previous = before.Run
 	if err := q.recover(created); err != nil {
 		q.store.close()

@@ -47,7 +47,10 @@ func btoi(b bool) int {
 	return 0
 }
 
-func contentFiles(t testing.TB, q *Queue) (names []string) {
+func contentFiles(t interface {
+	Helper()
+	Fatal(...any)
+}, q *Queue) (names []string) {
 	t.Helper()
 	list, err := os.ReadDir(q.body.dir)
 	if err != nil {

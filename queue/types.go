@@ -97,6 +97,9 @@ type Result struct {
 	// all (look-up, connection, TLS), whatever the message: the queue lets
 	// it rest and spares its other mail the same wait.
 	Unreachable bool
+	// NotifiesNext says that the next host speaks DSN and so took over the duty to
+	// notify (RFC 3461 §5.2.2): no notice of success is due from here.
+	NotifiesNext bool
 }
 
 // NoticeKind says what a notice is about.

@@ -133,7 +133,7 @@ func (g *Gate) room() error {
 	if err := syscall.Statfs(g.SpoolDir, &st); err != nil {
 		return tempf(err, "cannot see how much room %s has", g.SpoolDir)
 	}
-	free := int64(st.Bavail) * st.Bsize
+	free := int64(st.Bavail) * int64(st.Bsize)
 	if free < g.MinFree {
 		return tempf(nil, "only %d MB are free in %s, mail is accepted from %d MB on (min_free_mb under [queue])",
 			free>>20, g.SpoolDir, g.MinFree>>20)

@@ -1,0 +1,288 @@
+package dnssec
+
+import (
+	"fmt"
+	"time"
+)
+
+const typeANY uint16 = 255
+
+// Denial holds the NSEC and NSEC3 RRsets of one zone that verified. RRsets
+// that do not verify are left out. Immutable, and safe for concurrent use with
+// a Budget for each goroutine.
+type Denial struct {
+	// Expires is the earliest end of a signature among what verified, zero
+	// where nothing did or where it was not this package that verified.
+	Expires time.Time
+	TTL     uint32 // seconds, the lowest among what verified
+
+	rules *Rules
+	zone  Name
+	nsec  []nsec
+	nsec3 []nsec3
+	// chains are the parameters that occur in nsec3.
+	chains []params3
+	// costly says that a verified NSEC3 had more iterations than the rules allow.
+	costly bool
+	// seen says that there was an NSEC or NSEC3 RRset, of use or not.
+	seen bool
+	// fault is why an RRset that was left out did not verify: a limit, else the first.
+	fault Verdict
+	sets  []*RRset // what verified
+}
+
+// Proofs returns the RRsets that verified, in the order given.
+func (d *Denial) Proofs() []*RRset { return d.sets }
+
+// Denial verifies the NSEC and NSEC3 RRsets among sets (others are ignored).
+func (k *Keys) Denial(sets []*RRset, now time.Time, b *Budget) *Denial {
+	d := &Denial{rules: k.rules, zone: k.Zone}
+	for _, set := range sets {
+		if set.Type != typeNSEC && set.Type != typeNSEC3 {
+			continue
+		}
+		d.seen = true
+		found := d.read(set)
+		if found.empty() {
+			continue // nothing in it could be used: no need to check its signature
+		}
+		proof := k.Verify(set, now, b)
+		if proof.Status != Secure {
+			if d.fault.Reason == "" || d.fault.Status == Bogus && proof.Status == Indeterminate {
+				d.fault = proof.Verdict
+			}
+			continue
+		}
+		if proof.Wildcard != "" {
+			continue // it speaks of the wildcard, not of this owner (RFC 4035 §5.4)
+		}
+		d.add(found, proof.TTL, proof.Expires)
+		d.sets = append(d.sets, set)
+	}
+	return d
+}
+
+// DenialOf builds a Denial from NSEC and NSEC3 RRsets of a zone that the caller
+// had verified before (and found to be no wildcard expansions): what aggressive
+// use of a cache needs (RFC 8198). TTLs are taken as they stand.
+func (r *Rules) DenialOf(zone Name, verified []*RRset) *Denial {
+	d := &Denial{rules: r, zone: zone}
+	for _, set := range verified {
+		if set.Type != typeNSEC && set.Type != typeNSEC3 {
+			continue
+		}
+		d.seen = true
+		if found := d.read(set); !found.empty() {
+			d.add(found, set.TTL, time.Time{})
+			d.sets = append(d.sets, set)
+		}
+	}
+	return d
+}
+
+// readings are the usable records of one RRset.
+type readings struct {
+	nsec  []nsec
+	nsec3 []nsec3
+}
+
+func (f *readings) empty() bool { return len(f.nsec)+len(f.nsec3) == 0 }
+
+// read decodes what can be used of an NSEC or NSEC3 RRset.
+func (d *Denial) read(set *RRset) readings {
+	var found readings
+	for _, rdata := range set.Data {
+		if set.Type == typeNSEC {
+			if n, err := parseNSEC(d.zone, set.Name, rdata); err == nil {
+				found.nsec = append(found.nsec, n)
+			}
+		} else if n, err := parseNSEC3(d.zone, set.Name, rdata); err == nil {
+			found.nsec3 = append(found.nsec3, n)
+		}
+	}
+	return found
+}
+
+// add takes in records that verified.
+func (d *Denial) add(found readings, ttl uint32, expires time.Time) {
+	if len(d.nsec)+len(d.nsec3) == 0 && !d.costly || ttl < d.TTL {
+		d.TTL = ttl
+	}
+	if d.Expires.IsZero() || expires.Before(d.Expires) {
+		d.Expires = expires
+	}
+	d.nsec = append(d.nsec, found.nsec...)
+	for _, n := range found.nsec3 {
+		if n.params.iterations > d.rules.MaxNSEC3Iterations {
+			d.costly = true
+			continue
+		}
+		d.nsec3 = append(d.nsec3, n)
+		d.chain(n.params)
+	}
+}
+
+// chain notes parameters in use.
+func (d *Denial) chain(p params3) {
+	for _, known := range d.chains {
+		if known == p {
+			return
+		}
+	}
+	d.chains = append(d.chains, p)
+}
+
+// eachChain runs a proof on one NSEC3 chain after the other and returns the
+// best outcome, and whether the budget did not suffice.
+func (d *Denial) eachChain(b *Budget, prove func(*chain3) outcome) (best outcome, over bool) {
+	for _, p := range d.chains {
+		c := chain3{denial: d, params: p, budget: b}
+		best = max(best, prove(&c))
+		over = over || c.over
+		if best == proved || over {
+			break
+		}
+	}
+	return best, over
+}
+
+// NoData judges the claim that name exists without a record of type (also by
+// wildcard, empty non-terminal, RFC 4035 §3.1.3.1, §3.1.3.4, RFC 5155 §8.5-8.7). Secure: proved. Insecure: an
+// opt-out span or an iteration count above the cap. Bogus: not proved.
+func (d *Denial) NoData(name Name, qtype uint16, b *Budget) Verdict {
+	if !name.IsSubdomainOf(d.zone) {
+		return d.unproved(false, name, "has no record of the type asked for")
+	}
+	if d.nsecNoData(name, qtype) {
+		return verdict(Secure, ReasonVerified, "")
+	}
+	best, over := d.eachChain(b, func(c *chain3) outcome { return c.noData(name, qtype) })
+	if best != unproved {
+		return d.byOptOut(best, name)
+	}
+	return d.unproved(over, name, "has no "+typeText(qtype)+" record")
+}
+
+// NameError judges the claim that name does not exist, nor a wildcard for it
+// (RFC 4035 §3.1.3.2, RFC 5155 §8.4).
+func (d *Denial) NameError(name Name, b *Budget) Verdict {
+	if !name.IsSubdomainOf(d.zone) {
+		return d.unproved(false, name, "does not exist")
+	}
+	if d.nsecNameError(name) {
+		return verdict(Secure, ReasonVerified, "")
+	}
+	best, over := d.eachChain(b, func(c *chain3) outcome { return c.nameError(name) })
+	if best != unproved {
+		return d.byOptOut(best, name)
+	}
+	return d.unproved(over, name, "does not exist")
+}
+
+// WildcardAnswer judges the expansion of *.encloser to name: nothing closer
+// to name may exist (RFC 4035 §3.1.3.3, RFC 5155 §8.8).
+func (d *Denial) WildcardAnswer(name, encloser Name, b *Budget) Verdict {
+	const claim = "does not exist beside the wildcard that answered for it"
+	if !name.IsBelow(encloser) || !encloser.IsSubdomainOf(d.zone) {
+		return d.unproved(false, name, claim)
+	}
+	nextCloser := name.Ancestor(encloser.Labels() + 1)
+	if d.nsecDenies(nextCloser) {
+		return verdict(Secure, ReasonVerified, "")
+	}
+	best, over := d.eachChain(b, func(c *chain3) outcome {
+		_, cover := c.find(nextCloser)
+		return by(cover)
+	})
+	if best != unproved {
+		return d.byOptOut(best, name)
+	}
+	return d.unproved(over, name, claim)
+}
+
+// Delegation is what a denial of DS proved about a name.
+type Delegation uint8
+
+const (
+	NotProved    Delegation = iota
+	Unsigned                // a zone cut without DS: the child is Insecure
+	OptOut                  // covered by an NSEC3 opt-out span: Insecure if it is a cut
+	NotACut                 // the name exists (or not) in this zone, and no zone starts there
+	TooExpensive            // iterations above the cap, or keys out of bounds: Insecure
+)
+
+// NoDS judges the denial of DS at name, sent from the parent side
+// (RFC 4035 §5.2, RFC 5155 §8.6, §8.9). NSEC from the child side never counts.
+// The verdict is that of what stands at name: Insecure for Unsigned, OptOut
+// and TooExpensive, Secure for NotACut, Bogus or Indeterminate for NotProved.
+func (d *Denial) NoDS(name Name, b *Budget) (Delegation, Verdict) {
+	const claim = "has no DS record"
+	if !name.IsBelow(d.zone) {
+		return NotProved, d.unproved(false, name, claim)
+	}
+	found, over := d.nsecNoDS(name), false
+	for i := 0; i < len(d.chains) && found == NotProved && !over; i++ {
+		c := chain3{denial: d, params: d.chains[i], budget: b}
+		found, over = c.noDS(name), c.over
+	}
+	switch found {
+	case NotACut:
+		return found, verdict(Secure, ReasonVerified, "")
+	case Unsigned:
+		return found, verdict(Insecure, ReasonUnsignedDelegate,
+			fmt.Sprintf("%s delegates %s without a DS record", d.zone, name))
+	case OptOut:
+		return found, d.byOptOut(provedOptOut, name)
+	}
+	v := d.unproved(over, name, claim)
+	if v.Status == Insecure {
+		return TooExpensive, v
+	}
+	return NotProved, v
+}
+
+// byOptOut is the verdict on a proof that came to something.
+func (d *Denial) byOptOut(o outcome, name Name) Verdict {
+	if o == proved {
+		return verdict(Secure, ReasonVerified, "")
+	}
+	return verdict(Insecure, ReasonOptOut, fmt.Sprintf(
+		"%s is in an opt-out span of %s, where unsigned delegations are not listed", name, d.zone))
+}
+
+// unproved is the verdict on a claim about name that was not proved.
+func (d *Denial) unproved(over bool, name Name, claim string) Verdict {
+	switch {
+	case over:
+		return verdict(Indeterminate, ReasonLimitNSEC3Hashes,
+			fmt.Sprintf("gave up on the proof that %s %s: %s", name, claim, limitText(ReasonLimitNSEC3Hashes)))
+	case d.fault.Reason != "" && d.fault.Status != Bogus:
+		return d.fault
+	case d.costly:
+		return verdict(Insecure, ReasonNSEC3Iterations, fmt.Sprintf(
+			"the NSEC3 records of %s hash with more than %d iterations", d.zone, d.rules.MaxNSEC3Iterations))
+	case d.fault.Reason != "":
+		return d.fault
+	case !d.seen:
+		return verdict(Bogus, ReasonNSECMissing, fmt.Sprintf(
+			"the signed zone %s sent no NSEC or NSEC3 record to prove that %s %s", d.zone, name, claim))
+	}
+	return verdict(Bogus, ReasonNSECMismatch, fmt.Sprintf(
+		"the NSEC or NSEC3 records of %s do not prove that %s %s", d.zone, name, claim))
+}
+
+// Join returns what several proofs of one zone prove together (RFC 8198). All
+// must come from the same Keys, or from ones of the same zone and Rules.
+func Join(each ...*Denial) *Denial {
+	if len(each) == 1 {
+		return each[0]
+	}
+	joined := &Denial{}
+	for _, d := range each {
+		joined.rules, joined.zone = d.rules, d.zone
+		joined.seen = joined.seen || d.seen
+		joined.add(readings{nsec: d.nsec, nsec3: d.nsec3}, d.TTL, d.Expires)
+		joined.sets = append(joined.sets, d.sets...)
+	}
+	return joined
+}

@@ -1,0 +1,59 @@
+package dnssec
+
+// Rules holds what is configurable about validation. Treat it as read-only
+// once in use; it is then safe for concurrent use.
+type Rules struct {
+	// Verifiers by DNSSEC algorithm number; an algorithm that is absent is
+	// unsupported (RFC 4035 §5.2).
+	Verifiers map[uint8]Verifier
+	// Digests by DS digest type number.
+	Digests            map[uint8]func(data []byte) []byte
+	MinRSABits         int    // smaller moduli are unsupported
+	MaxRSABits         int    // larger ones too: their cost is the attacker's choice
+	MaxNSEC3Iterations uint16 // above: Insecure, once the NSEC3's own signature verified (RFC 9276 §3.2)
+	MaxKeysPerTag      int    // colliding key tags tried
+	MaxSigsPerRRset    int    // signature checks per RRset
+}
+
+// DefaultRules returns what danepost validates by unless told otherwise: algorithms 8, 10,
+// 13, 14, 15, and 5 and 7 where sha1 is true.
+func DefaultRules(sha1 bool) *Rules {
+	return &Rules{
+		Verifiers:          defaultVerifiers(sha1),
+		Digests:            defaultDigests(),
+		MinRSABits:         1024,
+		MaxRSABits:         4096,
+		MaxNSEC3Iterations: 50,
+		MaxKeysPerTag:      4,
+		MaxSigsPerRRset:    8,
+	}
+}
+
+// SupportedDS reports whether the set has at least one DS whose algorithm and
+// digest are both supported; false means the child is Insecure, never Bogus
+// (RFC 4035 §5.2).
+func (r *Rules) SupportedDS(set []DS) bool {
+	for i := range set {
+		if r.supports(&set[i]) {
+			return true
+		}
+	}
+	return false
+}
+
+func (r *Rules) supports(ds *DS) bool {
+	return r.Verifiers[ds.Algorithm] != nil && r.Digests[ds.DigestType] != nil
+}
+
+// MatchDS reports whether ds is a digest of key, a DNSKEY RDATA of zone
+// (RFC 4034 §5.1.4). It is false where the digest type is unsupported. The
+// key's flags are the caller's to judge, except that they are in the digest.
+func (r *Rules) MatchDS(zone Name, key []byte, ds *DS) bool {
+	digest := r.Digests[ds.DigestType]
+	if digest == nil || len(key) <= dnskeyFixedLen || key[3] != ds.Algorithm || KeyTag(key) != ds.KeyTag {
+		return false
+	}
+	data := make([]byte, 0, len(zone)+len(key))
+	data = append(append(data, zone.Lower()...), key...)
+	return string(digest(data)) == string(ds.Digest)
+}
