@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -126,7 +127,7 @@ func describe(p *hostPlan) HostReport {
 		h.SignatureEnd = &end
 	}
 	if p.problem != nil {
-		h.Error = p.problem.reason
+		h.Error = unsent(p.problem.reason)
 	}
 	return h
 }
@@ -137,7 +138,7 @@ func (d *Deliverer) probe(ctx context.Context, p *hostPlan, addr netip.Addr) Pro
 	s := &session{plan: p, addr: addr}
 	f := d.connect(ctx, s)
 	if f != nil && f.handshake && p.level == LevelMay {
-		out.Error = f.reason // and mail would go in the clear
+		out.Error = unsent(f.reason) // and mail would go in the clear
 		clear := &session{plan: p, addr: addr, clear: true}
 		if f = d.connect(ctx, clear); f == nil {
 			s = clear
@@ -147,7 +148,7 @@ func (d *Deliverer) probe(ctx context.Context, p *hostPlan, addr netip.Addr) Pro
 		out.Certificate = describeCert(s.chain[0])
 	}
 	if f != nil {
-		out.Verdict, out.Error = "failed", f.reason
+		out.Verdict, out.Error = "failed", unsent(f.reason)
 		return out
 	}
 	out.TLS, out.Cipher = tlsWords(s.tls)
@@ -193,11 +194,14 @@ func (d *Deliverer) conclude(out *Report, r *route, plans []*hostPlan) {
 	switch {
 	case out.Reason != "":
 	case r.problem != nil:
-		out.Reason = r.problem.reason
+		out.Reason = unsent(r.problem.reason)
 	default:
 		out.Reason = firstError(out.Hosts)
 	}
 }
+
+// unsent is a reason without what is only true of a message.
+func unsent(reason string) string { return strings.Replace(reason, "; "+protection, "", 1) }
 
 func firstError(hosts []HostReport) string {
 	for _, h := range hosts {

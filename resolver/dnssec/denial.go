@@ -26,9 +26,13 @@ type Denial struct {
 	costly bool
 	// seen says that there was an NSEC or NSEC3 RRset, of use or not.
 	seen bool
-	// fault is why the first RRset that was left out did not verify.
+	// fault is why an RRset that was left out did not verify: a limit, else the first.
 	fault Verdict
+	sets  []*RRset // what verified
 }
+
+// Proofs returns the RRsets that verified, in the order given.
+func (d *Denial) Proofs() []*RRset { return d.sets }
 
 // Denial verifies the NSEC and NSEC3 RRsets among sets (others are ignored).
 func (k *Keys) Denial(sets []*RRset, now time.Time, b *Budget) *Denial {
@@ -44,7 +48,7 @@ func (k *Keys) Denial(sets []*RRset, now time.Time, b *Budget) *Denial {
 		}
 		proof := k.Verify(set, now, b)
 		if proof.Status != Secure {
-			if d.fault.Reason == "" {
+			if d.fault.Reason == "" || d.fault.Status == Bogus && proof.Status == Indeterminate {
 				d.fault = proof.Verdict
 			}
 			continue
@@ -53,6 +57,7 @@ func (k *Keys) Denial(sets []*RRset, now time.Time, b *Budget) *Denial {
 			continue // it speaks of the wildcard, not of this owner (RFC 4035 §5.4)
 		}
 		d.add(found, proof.TTL, proof.Expires)
+		d.sets = append(d.sets, set)
 	}
 	return d
 }
@@ -69,6 +74,7 @@ func (r *Rules) DenialOf(zone Name, verified []*RRset) *Denial {
 		d.seen = true
 		if found := d.read(set); !found.empty() {
 			d.add(found, set.TTL, time.Time{})
+			d.sets = append(d.sets, set)
 		}
 	}
 	return d
@@ -263,4 +269,20 @@ func (d *Denial) unproved(over bool, name Name, claim string) Verdict {
 	}
 	return verdict(Bogus, ReasonNSECMismatch, fmt.Sprintf(
 		"the NSEC or NSEC3 records of %s do not prove that %s %s", d.zone, name, claim))
+}
+
+// Join returns what several proofs of one zone prove together (RFC 8198). All
+// must come from the same Keys, or from ones of the same zone and Rules.
+func Join(each ...*Denial) *Denial {
+	if len(each) == 1 {
+		return each[0]
+	}
+	joined := &Denial{}
+	for _, d := range each {
+		joined.rules, joined.zone = d.rules, d.zone
+		joined.seen = joined.seen || d.seen
+		joined.add(readings{nsec: d.nsec, nsec3: d.nsec3}, d.TTL, d.Expires)
+		joined.sets = append(joined.sets, d.sets...)
+	}
+	return joined
 }

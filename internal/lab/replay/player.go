@@ -74,7 +74,7 @@ func (p *Player) Run(ctx context.Context) error {
 		p.Settle()
 		busy, done, err := p.serve(i)
 		if err == nil && !busy && !done {
-			p.Network.note("-- step %d %s", step.Number, step.Kind)
+			p.Network.Note("-- step %d %s", step.Number, step.Kind)
 			done, err = p.act(ctx, step)
 		}
 		if err != nil {
@@ -141,7 +141,7 @@ func (p *Player) find(step int, w *pending) *Entry {
 			continue
 		}
 		for _, e := range r.Entries {
-			if e.matches(w.query) {
+			if e.matches(w.query) || p.Scenario.Dialect == Deckard && e.refers(w.query) {
 				return e
 			}
 		}
@@ -211,18 +211,20 @@ func (p *Player) ask(ctx context.Context, e *Entry) {
 	q := Question{Name: e.Question[0].Name, Type: e.Question[0].Qtype, Class: e.Question[0].Qclass, RD: e.RD, CD: e.CD, DO: e.DO, AD: e.AD}
 	a := &asked{question: q, answer: make(chan *Answer, 1)}
 	p.asked = append(p.asked, a)
-	go func() { a.answer <- p.Subject.Resolve(ctx, q) }()
+	go func() {
+		got := p.Subject.Resolve(ctx, q)
+		p.Network.Note("answer %s %s: %s %s", q.Name, dns.TypeToString[q.Type], dns.RcodeToString[got.Rcode], got.Note)
+		a.answer <- got
+	}()
 }
 
 // checkAnswer compares the answer to the question that the entry names.
 func (p *Player) checkAnswer(step *Step) (done bool, err error) {
-	if step.Entry.Match == 0 {
-		return false, fmt.Errorf("nothing to check: no MATCH")
-	}
 	want := step.Entry.Question[0]
 	var failed error
 	for i, a := range p.asked {
-		if !strings.EqualFold(a.question.Name, want.Name) || a.question.Type != want.Qtype {
+		any := step.Entry.Match == 0
+		if !any && (!strings.EqualFold(a.question.Name, want.Name) || a.question.Type != want.Qtype) {
 			continue
 		}
 		if a.got == nil {
@@ -232,7 +234,7 @@ func (p *Player) checkAnswer(step *Step) (done bool, err error) {
 				return false, p.hurry()
 			}
 		}
-		if err := step.Entry.check(a.question, a.got); err != nil {
+		if err := step.Entry.check(a.got); err != nil {
 			failed = err
 			continue
 		}

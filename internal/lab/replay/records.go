@@ -150,6 +150,9 @@ func packRecord(text string) (RR, error) {
 		return RR{}, err
 	}
 	_, skip, err := dns.UnpackDomainName(buf, 0)
+	if err == nil && n < skip+10 {
+		err = fmt.Errorf("not a record")
+	}
 	if err != nil {
 		return RR{}, err
 	}

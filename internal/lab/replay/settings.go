@@ -1,12 +1,16 @@
 package replay
 
 import (
+	"encoding/binary"
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/miekg/dns"
 )
 
 // Settings is what a scenario's configuration asks of the resolver, in terms
@@ -26,7 +30,6 @@ type Settings struct {
 
 	Minimise         bool
 	FakeSHA1         bool // algorithms 3, 5, 6, 7: any signature that is not empty
-	NSEC3Iterations  int  // 0: the resolver's own limit
 	IPv4, IPv6       bool
 	QueryLocalhost   bool
 	CacheMinTTL      int // seconds; -1: the resolver's own
@@ -38,7 +41,13 @@ type Settings struct {
 	AggressiveNSEC   bool
 
 	Wants []Feature // things that a mail resolver does without
+
+	iterations []iterationLimit // ascending key sizes
 }
+
+// iterationLimit is how many NSEC3 iterations are looked at for keys of up to
+// so many bits.
+type iterationLimit struct{ bits, count int }
 
 // Stub is a zone whose servers the configuration names.
 type Stub struct {
@@ -76,6 +85,9 @@ func (s *Scenario) Settings() (*Settings, error) {
 	}
 	if err := c.zones(s.Options, zones); err != nil {
 		return nil, fmt.Errorf("%s: %w", s.File, err)
+	}
+	for _, hint := range c.Hints {
+		c.QueryLocalhost = c.QueryLocalhost || hint.IsLoopback()
 	}
 	return c, nil
 }
@@ -188,7 +200,7 @@ func (c *Settings) value(o Option) error {
 	case "domain-insecure":
 		c.Insecure = append(c.Insecure, o.Value)
 	case "val-nsec3-keysize-iterations":
-		return c.iterations(o.Value)
+		return c.limitIterations(o.Value)
 	case "cache-min-ttl":
 		return setInt(&c.CacheMinTTL, o.Value)
 	case "cache-max-ttl":
@@ -272,18 +284,19 @@ func (c *Settings) date(s string) error {
 	return err
 }
 
-// iterations reads "bits count bits count ..." and keeps the largest count.
-func (c *Settings) iterations(s string) error {
+// limitIterations reads "bits count bits count ...".
+func (c *Settings) limitIterations(s string) error {
 	words := strings.Fields(s)
 	if len(words) == 0 || len(words)%2 != 0 {
 		return fmt.Errorf("pairs of numbers expected")
 	}
-	for i := 1; i < len(words); i += 2 {
-		n, err := strconv.Atoi(words[i])
-		if err != nil {
+	for i := 0; i < len(words); i += 2 {
+		bits, err1 := strconv.Atoi(words[i])
+		count, err2 := strconv.Atoi(words[i+1])
+		if err := errors.Join(err1, err2); err != nil {
 			return err
 		}
-		c.NSEC3Iterations = max(c.NSEC3Iterations, n)
+		c.iterations = append(c.iterations, iterationLimit{bits, count})
 	}
 	return nil
 }
@@ -304,4 +317,67 @@ func setInt(n *int, s string) error {
 	var err error
 	*n, err = strconv.Atoi(s)
 	return err
+}
+
+// NSEC3Limit is the iteration limit that holds for the scenario's keys, or
+// otherwise where the configuration does not set one.
+func (c *Settings) NSEC3Limit(s *Scenario, otherwise int) int {
+	if len(c.iterations) == 0 {
+		return otherwise
+	}
+	bits := 0
+	for _, r := range s.Ranges {
+		for _, e := range r.Entries {
+			for _, rr := range e.Answer {
+				if rr.Type == dns.TypeDNSKEY {
+					bits = max(bits, keyBits(rr.Data))
+				}
+			}
+		}
+	}
+	for _, l := range c.iterations {
+		if bits <= l.bits {
+			return l.count
+		}
+	}
+	return c.iterations[len(c.iterations)-1].count
+}
+
+// keyBits is the size of an RSA modulus (RFC 3110 §2) or of a DSA prime
+// (RFC 2536 §2) in a DNSKEY RDATA; 0 for other algorithms.
+func keyBits(rdata []byte) int {
+	if len(rdata) < 7 {
+		return 0
+	}
+	key := rdata[4:]
+	switch rdata[3] {
+	case 3, 6:
+		return 512 + 64*int(key[0])
+	case 5, 7, 8, 10:
+		skip := 1 + int(key[0])
+		if key[0] == 0 {
+			skip = 3 + int(key[1])<<8 + int(key[2])
+		}
+		return 8 * (len(key) - skip)
+	}
+	return 0
+}
+
+// DateOfAll returns a time at which every signature of the scenario is valid.
+func (s *Scenario) DateOfAll() (time.Time, error) {
+	var from, until uint32 = 0, 1<<32 - 1
+	for _, r := range s.Ranges {
+		for _, e := range r.Entries {
+			for _, rr := range slices.Concat(e.Answer, e.Authority, e.Additional) {
+				if rr.Type == dns.TypeRRSIG && len(rr.Data) > 18 {
+					until = min(until, binary.BigEndian.Uint32(rr.Data[8:]))
+					from = max(from, binary.BigEndian.Uint32(rr.Data[12:]))
+				}
+			}
+		}
+	}
+	if from > until {
+		return time.Time{}, fmt.Errorf("%s: no date fits all signatures", s.File)
+	}
+	return time.Unix(int64(from)+int64(until-from)/2, 0).UTC(), nil
 }

@@ -1,0 +1,244 @@
+package resolver
+
+import (
+	"net/netip"
+	"time"
+
+	"danepost/resolver/dnssec"
+)
+
+// judgement is what was proved about a fact. Immutable.
+type judgement struct {
+	dnssec.Verdict
+	chain  []ZoneTrust
+	ends   time.Time // of the earliest signature it rests on; zero unless Secure
+	until  time.Time // end of the TTL that the signatures allow; zero if they set none
+	denial *dnssec.Denial
+	zone   dnssec.Name // that proved it
+}
+
+// settle finds q and has it judged; data that is Bogus is asked for again, from
+// servers that did not send it, before that is the verdict: one broken server
+// among several must not break a domain.
+func (x *resolution) settle(q question, judge func(*fact) dnssec.Verdict) (*fact, dnssec.Verdict) {
+	f, fl := x.find(q)
+	if fl != nil {
+		return nil, fl.Verdict
+	}
+	v := judge(f)
+	before := x.avoid
+	defer func() { x.avoid = before }()
+	for v.Status == dnssec.Bogus && x.restart < x.r.lim.BogusRestarts && !x.spent() {
+		x.restart++
+		x.shun(f)
+		x.forget(f)
+		again, fl := x.descend(q, x.best(q))
+		if fl != nil {
+			break
+		}
+		f, v = again, judge(again)
+	}
+	return f, v
+}
+
+// shun leaves the server of f out from now on, unless it had been asked
+// without EDNS: without DO it cannot send signatures, so it gets another try.
+func (x *resolution) shun(f *fact) {
+	plain := false
+	x.r.servers.note(f.from, x.now, func(st *serverState) {
+		plain = x.now.Before(st.noEDNS)
+		st.noEDNS = time.Time{}
+	})
+	next := make(map[netip.AddrPort]bool, len(x.avoid)+1)
+	for a := range x.avoid {
+		next[a] = true
+	}
+	// What came along with an alias was perhaps never the server's to tell: it is asked for that.
+	if !plain && f.rank != rankChained {
+		next[f.from] = true
+	}
+	x.avoid = next
+}
+
+// forget takes a fact out of the cache.
+func (x *resolution) forget(f *fact) {
+	delete(x.seen, question{f.name, f.qtype})
+	x.r.cache.drop(cacheKey{f.name, f.qtype, kindFact})
+	if f.rcode == rcodeNXDomain {
+		x.r.cache.drop(cacheKey{f.name, 0, kindName})
+	}
+}
+
+// judged settles q, keeps the judgement with the fact, and returns both. The fact is
+// nil where none could be had.
+func (x *resolution) judged(q question) (*fact, *judgement) {
+	var j *judgement
+	f, v := x.settle(q, func(f *fact) dnssec.Verdict {
+		j = x.judge(q, f)
+		return j.Verdict
+	})
+	if f == nil {
+		return nil, &judgement{Verdict: v}
+	}
+	if f.judged == nil && j.Status != dnssec.Indeterminate {
+		f = x.keep(f, j)
+	}
+	return f, j
+}
+
+// keep replaces a fact by its judged self. What is Bogus does not stay in the
+// cache as a fact: the answer made of it does, for a short while.
+func (x *resolution) keep(f *fact, j *judgement) *fact {
+	c := *f
+	c.judged = j
+	if j.Status == dnssec.Secure && j.denial != nil {
+		c.proof = j.proofs(f.proof)
+	}
+	c.expires = minEnd(f.expires, j.until)
+	if j.Status == dnssec.Secure && c.set != nil && c.set.Type == TypeDNAME {
+		// Kept at least into the next second: at TTL zero each name below would cost a query.
+		c.expires = maxTime(c.expires, x.now.Truncate(time.Second).Add(2*time.Second))
+	}
+	if j.Status == dnssec.Bogus {
+		x.forget(f)
+		return &c
+	}
+	if c.expires.After(x.now) {
+		x.store(&c)
+	}
+	x.addDenial(j, &c)
+	return &c
+}
+
+// judge decides what a fact is worth (RFC 4035 §5). Its signatures say which
+// zone to go to; where they turn out to be of no use, the way down to the name
+// itself decides whether there should have been others.
+func (x *resolution) judge(q question, f *fact) *judgement {
+	if f.judged != nil {
+		return f.judged
+	}
+	owner := f.name
+	if f.qtype == typeDS && owner != dnssec.Root {
+		owner = owner.Parent() // parent side data (RFC 4035 §3.1.4.1)
+	}
+	at, signed := signer(f, owner)
+	t := x.trustFor(at, signed)
+	j := x.weigh(t, q, f)
+	if j.Status == dnssec.Bogus && t.Status == dnssec.Secure && at != owner {
+		t2 := x.trustFor(owner, false)
+		if t2.Status == dnssec.Insecure || t2.Status == dnssec.Secure && t2.zone != t.zone {
+			t, j = t2, x.weigh(t2, q, f)
+		}
+	}
+	j.chain, j.zone = t.chain, t.zone
+	j.Verdict = x.stripped(j.Verdict, f.from)
+	return j
+}
+
+// signer returns the deepest zone that claims to have signed f. Where no
+// signature can count, that is the zone whose servers sent it.
+func signer(f *fact, owner dnssec.Name) (dnssec.Name, bool) {
+	best := dnssec.Name("")
+	look := func(s *dnssec.RRset) {
+		for i := range s.Sigs {
+			n := s.Sigs[i].Signer.Lower()
+			if owner.IsSubdomainOf(n) && len(n) > len(best) {
+				best = n
+			}
+		}
+	}
+	if f.set != nil {
+		look(f.set)
+	} else {
+		for _, s := range f.proof {
+			look(s)
+		}
+	}
+	switch {
+	case best != "":
+		return best, true
+	case f.zone != "" && owner.IsSubdomainOf(f.zone):
+		return f.zone, false
+	}
+	return owner, false
+}
+
+// weigh judges f by the keys of the zone that it should come from.
+func (x *resolution) weigh(t *trust, q question, f *fact) *judgement {
+	if t.Status != dnssec.Secure {
+		return &judgement{Verdict: t.Verdict}
+	}
+	if f.set == nil {
+		return x.weighDenial(t, f)
+	}
+	p := t.keys.Verify(f.set, x.now, &x.budget)
+	j := &judgement{Verdict: p.Verdict, ends: p.Expires}
+	if p.Status != dnssec.Secure {
+		return j
+	}
+	j.until = x.now.Add(x.ttl(p.TTL))
+	if p.Wildcard == "" {
+		if len(f.proof) > 0 {
+			j.denial = t.keys.Denial(f.proof, x.now, &x.budget)
+		}
+		return j
+	}
+	if f.set.Type == TypeDNAME {
+		// RFC 6672 §3.3: wildcards owning a DNAME make no sense
+		j.Status, j.Reason, j.EDE = dnssec.Bogus, dnssec.ReasonSignerMismatch, edeBogus
+		return j
+	}
+	j.denial = t.keys.Denial(f.proof, x.now, &x.budget)
+	j.Verdict = j.denial.WildcardAnswer(f.set.Name, p.Wildcard, &x.budget)
+	if j.Status == dnssec.Bogus {
+		j.EDE = edeBogus // data is there, so the code for its lack would mislead
+	}
+	j.ends = minEnd(j.ends, j.denial.Expires)
+	return j
+}
+
+// proofs leaves of what came in the authority section only what verified.
+func (j *judgement) proofs(sets []*dnssec.RRset) []*dnssec.RRset {
+	var out []*dnssec.RRset
+	for _, s := range sets {
+		if s.Type == typeSOA {
+			out = append(out, s)
+		}
+	}
+	return append(out, j.denial.Proofs()...)
+}
+
+// weighDenial judges a negative answer. Its SOA sets how long it is believed,
+// so that must verify too.
+func (x *resolution) weighDenial(t *trust, f *fact) *judgement {
+	for _, s := range f.proof {
+		if s.Type != typeSOA {
+			continue
+		}
+		if p := t.keys.Verify(s, x.now, &x.budget); p.Status != dnssec.Secure {
+			return &judgement{Verdict: p.Verdict}
+		}
+	}
+	d := t.keys.Denial(f.proof, x.now, &x.budget)
+	j := &judgement{ends: d.Expires, denial: d}
+	if f.rcode == rcodeNXDomain {
+		j.Verdict = d.NameError(f.name, &x.budget)
+	} else {
+		j.Verdict = d.NoData(f.name, f.qtype, &x.budget)
+	}
+	return j
+}
+
+func minEnd(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
+}
+
+func maxTime(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
