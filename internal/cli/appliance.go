@@ -12,7 +12,6 @@ import (
 	"danepost/deliver"
 	"danepost/queue"
 	"danepost/queue/submit"
-	"danepost/resolver"
 )
 
 // importEvery is how often the maildrop is looked at while a process holds
@@ -24,7 +23,7 @@ type appliance struct {
 	config    *Config
 	log       *slog.Logger
 	queue     *queue.Queue
-	names     *resolver.Resolver
+	names     *names
 	deliverer *deliver.Deliverer
 	gate      *submit.Gate
 	drop      *submit.Maildrop
@@ -43,13 +42,13 @@ func openAppliance(c *Config, log *slog.Logger) (*appliance, error) {
 	if err != nil {
 		return nil, err
 	}
-	names, err := openResolver(c, log)
+	n, err := openNames(c, log)
 	if err != nil {
 		q.Close()
 		return nil, err
 	}
-	a := &appliance{config: c, log: log, queue: q, names: names}
-	a.deliverer = deliver.New(dc, names)
+	a := &appliance{config: c, log: log, queue: q, names: n}
+	a.deliverer = deliver.New(dc, n)
 	a.gate = submit.NewGate(gatePolicy(c), submit.Deps{Queue: q, Log: log})
 	a.drop = &submit.Maildrop{Dir: c.Maildrop}
 	if err := os.MkdirAll(c.Maildrop, 0o700); err != nil {
@@ -110,6 +109,7 @@ func (a *appliance) work(ctx context.Context, run func(context.Context) error, y
 	if smtp != nil {
 		t.run(func() error { return smtp.Serve(ctx, smtpListener) })
 	}
+	t.run(func() error { return a.names.anchors.Run(ctx) })
 	t.run(func() error { a.watchDrops(ctx); return nil })
 	t.run(func() error {
 		defer cancel()
@@ -125,6 +125,13 @@ func (a *appliance) importDrops(ctx context.Context) error {
 		a.log.Info("imported", "messages", n, "from", a.drop.Dir)
 	}
 	return err
+}
+
+// refreshAnchors keeps up with the root's keys in processes that live shortly.
+func (a *appliance) refreshAnchors(ctx context.Context) {
+	if err := a.names.anchors.RefreshDue(ctx); err != nil && ctx.Err() == nil {
+		a.log.Warn("trust anchors not refreshed", "reason", err.Error())
+	}
 }
 
 // watchDrops imports what arrives in the maildrop; a failure that may pass is
@@ -238,6 +245,7 @@ func runQueueOnce(ctx context.Context, c *Config, log *slog.Logger, linger time.
 			err = a.work(ctx, run, yield)
 		} else {
 			err = run(ctx)
+			a.refreshAnchors(ctx)
 		}
 		if cerr := a.close(); err == nil {
 			err = cerr

@@ -237,8 +237,7 @@ func (s *sendmail) list() error {
 	if err != nil {
 		return err
 	}
-	renderQueue(s.Out, list, time.Now())
-	return nil
+	return submit.WriteMailq(s.Out, list, time.Local)
 }
 
 // runQueue is -q: attempt what is queued, all or what -qI, -qR, -qS select.

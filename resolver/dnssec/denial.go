@@ -28,7 +28,11 @@ type Denial struct {
 	seen bool
 	// fault is why an RRset that was left out did not verify: a limit, else the first.
 	fault Verdict
+	sets  []*RRset // what verified
 }
+
+// Proofs returns the RRsets that verified, in the order given.
+func (d *Denial) Proofs() []*RRset { return d.sets }
 
 // Denial verifies the NSEC and NSEC3 RRsets among sets (others are ignored).
 func (k *Keys) Denial(sets []*RRset, now time.Time, b *Budget) *Denial {
@@ -53,6 +57,7 @@ func (k *Keys) Denial(sets []*RRset, now time.Time, b *Budget) *Denial {
 			continue // it speaks of the wildcard, not of this owner (RFC 4035 §5.4)
 		}
 		d.add(found, proof.TTL, proof.Expires)
+		d.sets = append(d.sets, set)
 	}
 	return d
 }
@@ -69,6 +74,7 @@ func (r *Rules) DenialOf(zone Name, verified []*RRset) *Denial {
 		d.seen = true
 		if found := d.read(set); !found.empty() {
 			d.add(found, set.TTL, time.Time{})
+			d.sets = append(d.sets, set)
 		}
 	}
 	return d
@@ -276,6 +282,7 @@ func Join(each ...*Denial) *Denial {
 		joined.rules, joined.zone = d.rules, d.zone
 		joined.seen = joined.seen || d.seen
 		joined.add(readings{nsec: d.nsec, nsec3: d.nsec3}, d.TTL, d.Expires)
+		joined.sets = append(joined.sets, d.sets...)
 	}
 	return joined
 }

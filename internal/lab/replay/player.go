@@ -74,7 +74,7 @@ func (p *Player) Run(ctx context.Context) error {
 		p.Settle()
 		busy, done, err := p.serve(i)
 		if err == nil && !busy && !done {
-			p.Network.note("-- step %d %s", step.Number, step.Kind)
+			p.Network.Note("-- step %d %s", step.Number, step.Kind)
 			done, err = p.act(ctx, step)
 		}
 		if err != nil {
@@ -213,7 +213,7 @@ func (p *Player) ask(ctx context.Context, e *Entry) {
 	p.asked = append(p.asked, a)
 	go func() {
 		got := p.Subject.Resolve(ctx, q)
-		p.Network.note("answer %s %s: %s %s", q.Name, dns.TypeToString[q.Type], dns.RcodeToString[got.Rcode], got.Note)
+		p.Network.Note("answer %s %s: %s %s", q.Name, dns.TypeToString[q.Type], dns.RcodeToString[got.Rcode], got.Note)
 		a.answer <- got
 	}()
 }
