@@ -48,7 +48,9 @@ func runSendmail(inv *invocation, argv []string) error {
 	if !s.group.Setgid() && s.configFile == "" {
 		s.configFile = os.Getenv("DANEPOST_CONFIG")
 	}
-	if s.configFile != "" || s.stateDir != "" || args.Mode != submit.ModeDeliver {
+	// -bs drops mail too; like every way it goes on with the group lowered.
+	drops := args.Mode == submit.ModeDeliver || args.Mode == submit.ModeSMTP
+	if s.configFile != "" || s.stateDir != "" || !drops {
 		if err := s.group.Release(); err != nil {
 			return err
 		}
