@@ -34,9 +34,10 @@ func (d *Deliverer) Deliver(ctx context.Context, item *queue.Item, report func(q
 // recipient is one that has no outcome yet.
 type recipient struct {
 	queue.ItemRecipient
-	// fallback is a refusal that one address of a host gave for reasons of
-	// policy; another address may yet accept.
-	fallback *failure
+	// refused is what one address of a host said for reasons of policy, while
+	// the other family may yet accept.
+	refused *trouble
+	waiting bool // for that other family
 }
 
 // attempt is one item on its way to one hop. It is used by one goroutine.
@@ -203,6 +204,9 @@ func (a *attempt) flip(addrs *[]netip.Addr, from netip.Addr) bool {
 		return false
 	}
 	a.flipped = true
+	for _, r := range a.pending {
+		r.waiting = false
+	}
 	*addrs = slices.DeleteFunc(*addrs, func(x netip.Addr) bool { return x.Is4() == from.Is4() })
 	return true
 }
@@ -223,8 +227,8 @@ func (a *attempt) finish() {
 		return
 	}
 	for _, r := range slices.Clone(a.pending) {
-		if r.fallback != nil {
-			a.settle(r, a.lastPlace(), r.fallback)
+		if r.refused != nil {
+			a.settle(r, r.refused.at, r.refused.f)
 		}
 	}
 	if len(a.pending) == 0 {
@@ -249,13 +253,6 @@ func (a *attempt) finish() {
 	f := *t.f
 	f.reason = oneLine(strings.Join(reasons, "; "))
 	a.settleAll(t.at, &f)
-}
-
-func (a *attempt) lastPlace() place {
-	if n := len(a.failures); n > 0 {
-		return a.failures[n-1].at
-	}
-	return place{}
 }
 
 // String names the host before the reason.

@@ -29,13 +29,18 @@ func newMemNet(t testing.TB) *memNet {
 	return n
 }
 
-// shut closes what is open and waits for the servers.
-func (n *memNet) shut() {
+// closeAll cuts every connection.
+func (n *memNet) closeAll() {
 	n.mu.Lock()
+	defer n.mu.Unlock()
 	for _, c := range n.conns {
 		c.Close()
 	}
-	n.mu.Unlock()
+}
+
+// shut closes what is open and waits for the servers.
+func (n *memNet) shut() {
+	n.closeAll()
 	n.wg.Wait()
 }
 

@@ -14,12 +14,12 @@ import (
 
 // use sends the item over a session, in as many transactions as its
 // recipients need. A failure concerns the host: the recipients that are still
-// pending go to the next one. nil: all that are left have a fallback.
+// pending go to the next one. nil: all that are left wait for the other family.
 func (a *attempt) use(s *session) *failure {
 	for {
 		var batch []*recipient
 		for _, r := range a.pending {
-			if r.fallback == nil && len(batch) < maxRecipients {
+			if !r.waiting && len(batch) < maxRecipients {
 				batch = append(batch, r)
 			}
 		}
@@ -221,7 +221,7 @@ func (t *transaction) takeRecipient(r *recipient, rep reply) {
 	default:
 		f := refused("RCPT", rep)
 		if f.permanent && f.policy() && t.a.mayFlip {
-			r.fallback = f
+			r.refused, r.waiting = &trouble{t.place(), f}, true
 			return
 		}
 		t.a.settleRecipient(r, t.place(), f)
@@ -240,7 +240,7 @@ func (t *transaction) mailRefused() *failure {
 		return f
 	case f.policy() && t.a.mayFlip:
 		for _, r := range t.rcpts {
-			r.fallback = f
+			r.refused, r.waiting = &trouble{t.place(), f}, true
 		}
 	default:
 		t.settle(t.rcpts, f)

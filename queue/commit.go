@@ -7,14 +7,18 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 
 	bolt "go.etcd.io/bbolt"
 	boltErrors "go.etcd.io/bbolt/errors"
 )
 
-// committer runs changes in transactions: each that finds the disk idle is
+// committer runs changes in transactions: one that finds the disk idle is
 // committed at once, those that arrive meanwhile share the next transaction
-// and its two syncs. Nobody waits for company.
+// and its two syncs. A lone caller never waits for company. Only behind a
+// transaction that was shared does the next one wait, a fraction of what it
+// costs, for those just answered: they mostly come back with their next
+// message, and would find the disk busy with one of them.
 type committer struct {
 	db    *bolt.DB
 	first func(*bolt.Tx) error // what every transaction does before its changes
@@ -26,6 +30,9 @@ type committer struct {
 	queue   []*change
 	wakeup  chan struct{} // capacity 1
 	stopped chan struct{}
+
+	shared int           // changes in the last transaction; of the loop alone
+	took   time.Duration // what it took
 }
 
 // change is a function to run in a transaction. It may be run again after a
@@ -96,6 +103,7 @@ func (c *committer) loop() {
 	defer close(c.stopped)
 	for range c.wakeup {
 		for {
+			c.gather()
 			batch, end := c.take()
 			if end {
 				return
@@ -103,9 +111,38 @@ func (c *committer) loop() {
 			if len(batch) == 0 {
 				break
 			}
+			start := time.Now()
 			c.commit(batch)
+			c.shared, c.took = len(batch), time.Since(start)
 		}
 	}
+}
+
+// gather waits, if the last transaction was shared, for as many changes
+// again, but for no more than a quarter of its time.
+func (c *committer) gather() {
+	if c.shared < 2 {
+		return
+	}
+	enough := time.NewTimer(c.took / 4)
+	defer enough.Stop()
+	for c.waiting() < c.shared {
+		select {
+		case <-c.wakeup:
+		case <-enough.C:
+			return
+		}
+	}
+}
+
+// waiting is how many changes wait; many, once there will be no more.
+func (c *committer) waiting() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return changesPerCommit
+	}
+	return len(c.queue)
 }
 
 func (c *committer) take() (batch []*change, end bool) {

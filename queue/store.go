@@ -15,13 +15,13 @@ import (
 	bolt "go.etcd.io/bbolt"
 )
 
-// Buckets. Messages and recipients share one, a recipient's key being its
-// message's id and a number, so that they share pages and one commit writes
-// few. Content has a bucket of its own and in it one for each message: else
-// every change of state would rewrite the bodies that share a page with it.
+// Buckets. A message's records stand together, so that a commit that changes
+// them writes few pages. Its content is not beside them but in a bucket of
+// its own, which bbolt keeps on pages of its own once it is larger than a
+// quarter of a page: else every change of state would rewrite the bodies that
+// share a page with it.
 const (
-	bucketMessages = "messages" // id -> message, id+index -> recipient; its sequence is the last serial
-	bucketContent  = "content"  // id -> bucket {keyContent: bytes}
+	bucketMessages = "messages" // see below; its sequence is the last serial
 	bucketDrops    = "drops"    // drop key -> id
 	bucketState    = "state"    // format, clock, run
 
@@ -29,6 +29,15 @@ const (
 	keyFormat  = "format"
 	keyState   = "state"
 )
+
+// In bucketMessages the id is the key of the message, recipientKey that of a
+// recipient, and contentBucket that of a bucket with the content in it.
+func contentBucket(id string) []byte { return []byte(id + "c") }
+
+// recipientKey is the key of a message's i-th recipient.
+func recipientKey(id string, i int) []byte {
+	return binary.BigEndian.AppendUint32([]byte(id), uint32(i))
+}
 
 func bucket(tx *bolt.Tx, name string) *bolt.Bucket { return tx.Bucket([]byte(name)) }
 
@@ -100,15 +109,10 @@ func boltOptions() *bolt.Options {
 	}
 }
 
-// recipientKey is the key of a message's i-th recipient.
-func recipientKey(id string, i int) []byte {
-	return binary.BigEndian.AppendUint32([]byte(id), uint32(i))
-}
-
 // format creates the buckets of a new database.
 func format(db *bolt.DB) error {
 	return db.Update(func(tx *bolt.Tx) error {
-		for _, name := range []string{bucketMessages, bucketContent, bucketDrops, bucketState} {
+		for _, name := range []string{bucketMessages, bucketDrops, bucketState} {
 			if _, err := tx.CreateBucket([]byte(name)); err != nil {
 				return err
 			}
@@ -127,7 +131,7 @@ func (s *store) load() error {
 		if got := string(b.Get([]byte(keyFormat))); got != formatName {
 			return fmt.Errorf("it has the format %q, this program knows %q", got, formatName)
 		}
-		for _, name := range []string{bucketMessages, bucketContent, bucketDrops} {
+		for _, name := range []string{bucketMessages, bucketDrops} {
 			if bucket(tx, name) == nil {
 				return fmt.Errorf("the table %q is missing", name)
 			}
@@ -270,9 +274,7 @@ func putEntry(tx *bolt.Tx, e *entry) error {
 	if e.message.InFile {
 		return nil
 	}
-	c := bucket(tx, bucketContent)
-	c.FillPercent = 0.9
-	own, err := c.CreateBucket([]byte(e.id))
+	own, err := b.CreateBucket(contentBucket(e.id))
 	if err != nil {
 		return err
 	}
@@ -395,7 +397,7 @@ func (s *store) next(after string, n int) (list []stored, err error) {
 				continue
 			}
 			if len(list) == 0 || !isRecipientOf(k, list[len(list)-1].id) {
-				continue // no message: check reports it
+				continue // content, or of no message
 			}
 			last := &list[len(list)-1]
 			last.total++
@@ -409,7 +411,7 @@ func (s *store) next(after string, n int) (list []stored, err error) {
 // content reads content that is in the database.
 func (s *store) content(id string) (b []byte, err error) {
 	err = s.view(func(tx *bolt.Tx) error {
-		own := bucket(tx, bucketContent).Bucket([]byte(id))
+		own := bucket(tx, bucketMessages).Bucket(contentBucket(id))
 		if own == nil {
 			return fmt.Errorf("%w: the database has none for %s", ErrContent, id)
 		}
@@ -495,11 +497,10 @@ func endMessage(tx *bolt.Tx, id string) (file bool, err error) {
 	if err := b.Delete([]byte(id)); err != nil {
 		return false, err
 	}
-	content := bucket(tx, bucketContent)
-	if content.Bucket([]byte(id)) == nil {
+	if b.Bucket(contentBucket(id)) == nil {
 		return m.InFile, nil
 	}
-	return m.InFile, content.DeleteBucket([]byte(id))
+	return m.InFile, b.DeleteBucket(contentBucket(id))
 }
 
 // known returns whether a message exists, for the sweep of content files.

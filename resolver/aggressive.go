@@ -1,6 +1,7 @@
 package resolver
 
 import (
+	"slices"
 	"time"
 
 	"danepost/resolver/dnssec"
@@ -50,13 +51,19 @@ func (x *resolution) addDenial(j *judgement, f *fact) {
 
 // join computes all and until.
 func (d *denials) join() {
-	each := make([]*dnssec.Denial, len(d.entries))
 	d.until = d.entries[0].expires
-	for i, e := range d.entries {
-		each[i] = e.denial
+	for _, e := range d.entries {
 		d.until = minTime(d.until, e.expires)
 	}
-	d.all = dnssec.Join(each...)
+	d.all = joined(d.entries)
+}
+
+func joined(entries []denialEntry) *dnssec.Denial {
+	each := make([]*dnssec.Denial, len(entries))
+	for i, e := range entries {
+		each[i] = e.denial
+	}
+	return dnssec.Join(each...)
 }
 
 func (d *denials) last() time.Time {
@@ -87,26 +94,56 @@ func (x *resolution) aggressive(q question) *fact {
 	}
 }
 
+// denyBy looks for as few proofs as suffice to deny q.
 func (x *resolution) denyBy(d *denials, q question) *fact {
-	if !d.until.After(x.now) {
-		return nil
-	}
-	b := dnssec.Budget{NSEC3Hashes: x.r.lim.NSEC3Hashes / 4}
-	rcode := rcodeNXDomain
-	if v := d.all.NameError(q.name, &b); v.Status != dnssec.Secure {
-		rcode = rcodeNoError
-		if v = d.all.NoData(q.name, q.qtype, &b); v.Status != dnssec.Secure {
-			return nil
+	b := &dnssec.Budget{NSEC3Hashes: x.r.lim.NSEC3Hashes / 4}
+	for _, e := range slices.Backward(d.entries) {
+		if rcode, ok := denies(e.denial, q, b); ok && e.expires.After(x.now) {
+			return e.fact(q, rcode)
 		}
 	}
-	latest := d.entries[len(d.entries)-1]
-	f := &fact{name: q.name, qtype: q.qtype, rcode: rcode, rank: rankAuthoritative, expires: d.until}
-	for _, e := range d.entries {
-		f.proof = mergeSets(f.proof, e.proof)
+	if len(d.entries) < 2 || !d.until.After(x.now) {
+		return nil
 	}
-	f.judged = &judgement{
-		Verdict: dnssec.Verdict{Status: dnssec.Secure, Reason: dnssec.ReasonVerified, EDE: -1},
-		chain:   latest.chain, ends: d.all.Expires,
+	rcode, ok := denies(d.all, q, b)
+	if !ok {
+		return nil
+	}
+	// Together they do: leave out one after the other that is not needed.
+	needed := slices.Clone(d.entries)
+	for i := len(needed) - 1; i >= 0 && len(needed) > 1; i-- {
+		fewer := slices.Delete(slices.Clone(needed), i, i+1)
+		if r, ok := denies(joined(fewer), q, b); ok && r == rcode {
+			needed = fewer
+		}
+	}
+	e := needed[len(needed)-1]
+	e.denial, e.expires = joined(needed), d.until
+	for _, n := range needed {
+		e.proof = mergeSets(e.proof, n.proof)
+	}
+	return e.fact(q, rcode)
+}
+
+// denies reports whether d proves that there is no q, and how that is said.
+func denies(d *dnssec.Denial, q question, b *dnssec.Budget) (rcode int, ok bool) {
+	if d.NameError(q.name, b).Status == dnssec.Secure {
+		return rcodeNXDomain, true
+	}
+	v := d.NoData(q.name, q.qtype, b)
+	// In an opt-out span there is no signed delegation, whatever else there is.
+	return rcodeNoError, v.Status == dnssec.Secure || q.qtype == typeDS && v.Reason == dnssec.ReasonOptOut
+}
+
+// fact makes the answer. It is left to be judged like one from a server where
+// the proof is less than Secure.
+func (e *denialEntry) fact(q question, rcode int) *fact {
+	f := &fact{name: q.name, qtype: q.qtype, rcode: rcode, proof: e.proof, rank: rankAuthoritative, expires: e.expires}
+	if q.qtype != typeDS {
+		f.judged = &judgement{
+			Verdict: dnssec.Verdict{Status: dnssec.Secure, Reason: dnssec.ReasonVerified, EDE: -1},
+			chain:   e.chain, ends: e.denial.Expires,
+		}
 	}
 	return f
 }

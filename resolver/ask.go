@@ -43,6 +43,7 @@ func (x *resolution) askServers(d *delegation, q question) (*reply, *failure) {
 			a.failed(c, err.Error())
 			continue
 		}
+		a.heard = true
 		rep := x.classify(m, q, d, c.addr)
 		switch {
 		case rep.kind == unusable:
@@ -72,9 +73,12 @@ type asking struct {
 	x       *resolution
 	d       *delegation
 	choices []choice
-	names   []dnssec.Name // servers of which no address is known yet
+	names   []dnssec.Name // servers whose addresses are to be looked up
+	glued   []dnssec.Name // servers of which glue is known only
 	looked  int           // server names looked up
 	empty   int           // of these, that had no address
+	heard   bool          // some server answered, if of no use
+	child   bool          // the servers that the zone itself names were added
 	second  *reply        // usable, but not trusted to be the best
 	reasons []string
 }
@@ -87,11 +91,18 @@ func (a *asking) addGlue() {
 	}
 	for i := range a.d.servers {
 		s := a.d.servers[(i+offset)%len(a.d.servers)]
-		if len(s.Addrs) == 0 {
+		ips := s.Addrs
+		if len(ips) == 0 {
+			ips = a.x.cachedGlue(s.Name)
+		}
+		if len(ips) == 0 {
 			a.names = append(a.names, s.Name)
 			continue
 		}
-		a.add(s.Name, s.Addrs)
+		a.add(s.Name, ips)
+		if !a.d.fixed {
+			a.glued = append(a.glued, s.Name)
+		}
 	}
 }
 
@@ -121,11 +132,45 @@ func (a *asking) has(addr netip.AddrPort) bool {
 }
 
 // next returns the server to ask. Before one that kept silent is asked again,
-// the names of servers without known address are looked up.
+// the names of servers without known address are looked up. When all have
+// failed, what the zone itself says of its servers is tried: their
+// addresses may differ from the glue, and they from those the parent names.
 func (a *asking) next() *choice {
 	for !a.fresh() && a.lookup() {
 	}
-	return a.x.r.servers.pick(a.choices, a.d.zone, a.x.now, a.x.r.random)
+	for {
+		c := a.x.r.servers.pick(a.choices, a.d.zone, a.x.now, a.x.r.random)
+		if c != nil || len(a.x.avoid) > 0 {
+			return c
+		}
+		for _, name := range a.glued {
+			// Servers that all keep silent will not say their own addresses either.
+			if a.heard || !name.IsSubdomainOf(a.d.zone) {
+				a.names = append(a.names, name)
+			}
+		}
+		a.glued = nil
+		a.names = append(a.names, a.childServers()...)
+		if !a.lookup() {
+			return nil
+		}
+	}
+}
+
+// childServers returns the servers that the zone names beyond those of its delegation.
+func (a *asking) childServers() []dnssec.Name {
+	f, ok := a.x.r.cache.get(cacheKey{a.d.zone, 0, kindZoneNS}, a.x.now).(*fact)
+	if !ok || a.child {
+		return nil
+	}
+	a.child = true
+	var out []dnssec.Name
+	for _, data := range f.set.Data {
+		if name := target(data); !a.d.names(name) {
+			out = append(out, name)
+		}
+	}
+	return out
 }
 
 // fresh reports whether there is a server that was not asked yet.
@@ -148,12 +193,13 @@ func (a *asking) lookup() bool {
 	}
 	name := a.names[0]
 	a.names = a.names[1:]
-	a.looked++
-	before := len(a.choices)
+	before, sent := len(a.choices), a.x.packets
 	ips, fl := a.x.addresses(name, a.d.zone)
 	a.add(name, ips)
+	cost := min(1, a.x.packets-sent) // what the cache knew costs nobody anything
+	a.looked += cost
 	if len(a.choices) == before {
-		a.empty++
+		a.empty += cost
 		why := "no address"
 		if fl != nil {
 			why = fl.Text
@@ -192,10 +238,25 @@ func (x *resolution) addresses(name, zone dnssec.Name) (ips []netip.Addr, fl *fa
 			q.name = next
 		}
 		if len(ips) > 0 {
-			return ips[:min(len(ips), x.r.lim.AddrsPerServer)], nil
+			break
 		}
 	}
-	return nil, fl
+	// The way there may have shown glue, which is worth a try beside what the servers themselves say.
+	ips = append(ips, x.cachedGlue(name)...)
+	return ips[:min(len(ips), x.r.lim.AddrsPerServer)], fl
+}
+
+// cachedGlue returns the addresses of a server that came with the delegation of the
+// zone it lies in: glue may serve any delegation, if it may answer none.
+func (x *resolution) cachedGlue(name dnssec.Name) []netip.Addr {
+	for n := name; n != dnssec.Root; n = n.Parent() {
+		if d := x.known(n); d != nil {
+			if ips := d.addrsOf(name); len(ips) > 0 {
+				return ips
+			}
+		}
+	}
+	return nil
 }
 
 // failed notes why a server was of no use.

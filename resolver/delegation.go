@@ -187,3 +187,19 @@ func (d *delegation) addrsOf(name dnssec.Name) []netip.Addr {
 	}
 	return nil
 }
+
+// dsFact is what the referral said of the child's keys: from the parent's
+// side, where the DS RRset belongs (RFC 4035 §3.1.4.1).
+func (d *delegation) dsFact() *fact {
+	return &fact{name: d.zone, qtype: typeDS, set: d.ds, rank: rankAuthoritative, zone: d.parent, expires: d.expires}
+}
+
+// names reports whether name is a server of d.
+func (d *delegation) names(name dnssec.Name) bool {
+	for i := range d.servers {
+		if d.servers[i].Name == name {
+			return true
+		}
+	}
+	return false
+}

@@ -69,13 +69,10 @@ func fail(reason dnssec.Reason, ede int, format string, args ...any) *failure {
 const (
 	edeOther         = 0
 	edeBogus         = 6
-	edeDNSSECMissing = 10
-	edeNSECMissing   = 12
-	edeCachedError   = 13
+	edeDNSKEYMissing = 9
 	edeNotReady      = 14
 	edeProhibited    = 18
 	edeNoReachable   = 22
-	edeNetworkError  = 23
 )
 
 // limitReached makes the failure of a resolution that ran past a limit.
@@ -150,6 +147,9 @@ func (x *resolution) local(q question) *fact {
 	}
 	if f, ok := c.get(cacheKey{q.name, 0, kindName}, x.now).(*fact); ok {
 		return f
+	}
+	if d := x.known(q.name); q.qtype == typeDS && d != nil && d.ds != nil && len(d.ds.Sigs) > 0 {
+		return d.dsFact()
 	}
 	for n := q.name.Parent(); n != dnssec.Root; n = n.Parent() {
 		if f, ok := c.get(cacheKey{n, 0, kindName}, x.now).(*fact); ok && f.secure() {

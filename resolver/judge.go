@@ -53,7 +53,8 @@ func (x *resolution) shun(f *fact) {
 	for a := range x.avoid {
 		next[a] = true
 	}
-	if !plain {
+	// What came along with an alias was perhaps never the server's to tell: it is asked for that.
+	if !plain && f.rank != rankChained {
 		next[f.from] = true
 	}
 	x.avoid = next
@@ -90,7 +91,14 @@ func (x *resolution) judged(q question) (*fact, *judgement) {
 func (x *resolution) keep(f *fact, j *judgement) *fact {
 	c := *f
 	c.judged = j
+	if j.Status == dnssec.Secure && j.denial != nil {
+		c.proof = j.proofs(f.proof)
+	}
 	c.expires = minEnd(f.expires, j.until)
+	if j.Status == dnssec.Secure && c.set != nil && c.set.Type == TypeDNAME {
+		// Kept at least into the next second: at TTL zero each name below would cost a query.
+		c.expires = maxTime(c.expires, x.now.Truncate(time.Second).Add(2*time.Second))
+	}
 	if j.Status == dnssec.Bogus {
 		x.forget(f)
 		return &c
@@ -117,7 +125,8 @@ func (x *resolution) judge(q question, f *fact) *judgement {
 	t := x.trustFor(at, signed)
 	j := x.weigh(t, q, f)
 	if j.Status == dnssec.Bogus && t.Status == dnssec.Secure && at != owner {
-		if t2 := x.trustFor(owner, false); t2.zone != t.zone || t2.Status != t.Status {
+		t2 := x.trustFor(owner, false)
+		if t2.Status == dnssec.Insecure || t2.Status == dnssec.Secure && t2.zone != t.zone {
 			t, j = t2, x.weigh(t2, q, f)
 		}
 	}
@@ -126,8 +135,8 @@ func (x *resolution) judge(q question, f *fact) *judgement {
 	return j
 }
 
-// signer returns the deepest zone that claims to have signed f, or owner where
-// no signature can count.
+// signer returns the deepest zone that claims to have signed f. Where no
+// signature can count, that is the zone whose servers sent it.
 func signer(f *fact, owner dnssec.Name) (dnssec.Name, bool) {
 	best := dnssec.Name("")
 	look := func(s *dnssec.RRset) {
@@ -145,10 +154,13 @@ func signer(f *fact, owner dnssec.Name) (dnssec.Name, bool) {
 			look(s)
 		}
 	}
-	if best == "" {
-		return owner, false
+	switch {
+	case best != "":
+		return best, true
+	case f.zone != "" && owner.IsSubdomainOf(f.zone):
+		return f.zone, false
 	}
-	return best, true
+	return owner, false
 }
 
 // weigh judges f by the keys of the zone that it should come from.
@@ -166,6 +178,9 @@ func (x *resolution) weigh(t *trust, q question, f *fact) *judgement {
 	}
 	j.until = x.now.Add(x.ttl(p.TTL))
 	if p.Wildcard == "" {
+		if len(f.proof) > 0 {
+			j.denial = t.keys.Denial(f.proof, x.now, &x.budget)
+		}
 		return j
 	}
 	if f.set.Type == TypeDNAME {
@@ -175,11 +190,35 @@ func (x *resolution) weigh(t *trust, q question, f *fact) *judgement {
 	}
 	j.denial = t.keys.Denial(f.proof, x.now, &x.budget)
 	j.Verdict = j.denial.WildcardAnswer(f.set.Name, p.Wildcard, &x.budget)
+	if j.Status == dnssec.Bogus {
+		j.EDE = edeBogus // data is there, so the code for its lack would mislead
+	}
 	j.ends = minEnd(j.ends, j.denial.Expires)
 	return j
 }
 
+// proofs leaves of what came in the authority section only what verified.
+func (j *judgement) proofs(sets []*dnssec.RRset) []*dnssec.RRset {
+	var out []*dnssec.RRset
+	for _, s := range sets {
+		if s.Type == typeSOA {
+			out = append(out, s)
+		}
+	}
+	return append(out, j.denial.Proofs()...)
+}
+
+// weighDenial judges a negative answer. Its SOA sets how long it is believed,
+// so that must verify too.
 func (x *resolution) weighDenial(t *trust, f *fact) *judgement {
+	for _, s := range f.proof {
+		if s.Type != typeSOA {
+			continue
+		}
+		if p := t.keys.Verify(s, x.now, &x.budget); p.Status != dnssec.Secure {
+			return &judgement{Verdict: p.Verdict}
+		}
+	}
 	d := t.keys.Denial(f.proof, x.now, &x.budget)
 	j := &judgement{ends: d.Expires, denial: d}
 	if f.rcode == rcodeNXDomain {
@@ -195,4 +234,11 @@ func minEnd(a, b time.Time) time.Time {
 		return b
 	}
 	return a
+}
+
+func maxTime(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
 }

@@ -2,10 +2,12 @@ package resolver_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/miekg/dns"
@@ -20,11 +22,13 @@ type subject struct {
 	resolver *resolver.Resolver
 	player   *replay.Player
 	base     time.Time // what the clock showed when the scenario began
+	rules    *dnssec.Rules
+	tracked  *tracked // trust anchors that follow RFC 5011, nil without them
 }
 
 // newSubject configures a resolver as the scenario asks.
 func newSubject(scenario *replay.Scenario, settings *replay.Settings, player *replay.Player) (*subject, error) {
-	s := &subject{player: player, base: time.Unix(0, 0).UTC()}
+	s := &subject{player: player, base: time.Unix(0, 0).UTC(), rules: rulesFor(scenario, settings)}
 	switch {
 	case settings.AnyDate:
 		var err error
@@ -38,13 +42,16 @@ func newSubject(scenario *replay.Scenario, settings *replay.Settings, player *re
 	if err != nil {
 		return nil, err
 	}
+	if s.tracked, err = newTracked(scenario, s); err != nil {
+		return nil, err
+	}
 	limits := resolver.DefaultLimits()
 	if settings.CacheMaxTTL >= 0 {
 		limits.MaxTTL = time.Duration(settings.CacheMaxTTL) * time.Second
 	}
 	config := resolver.Config{
-		Anchors:     func() []dnssec.Anchor { return anchors },
-		Rules:       rulesFor(scenario, settings),
+		Anchors:     func() []dnssec.Anchor { return slices.Concat(anchors, s.tracked.anchors()) },
+		Rules:       s.rules,
 		NoMinimise:  !settings.Minimise,
 		KeepCase:    true, // recorded replies do not echo it
 		NoIPv4:      !settings.IPv4,
@@ -148,7 +155,7 @@ func rulesFor(scenario *replay.Scenario, settings *replay.Settings) *dnssec.Rule
 
 func (s *subject) now() time.Time { return s.base.Add(s.player.Elapsed()) }
 
-func (s *subject) Close() error { return s.resolver.Close() }
+func (s *subject) Close() error { return errors.Join(s.resolver.Close(), s.tracked.close()) }
 
 // Resolve asks as a client of a DNS listener would.
 func (s *subject) Resolve(ctx context.Context, q replay.Question) *replay.Answer {
@@ -186,14 +193,6 @@ func clientView(rrs []resolver.RR, q replay.Question) []replay.RR {
 		out = append(out, replay.RR{Name: rr.Name.String(), Type: rr.Type, Class: dns.ClassINET, TTL: rr.TTL, Data: rr.Data})
 	}
 	return out
-}
-
-func (s *subject) ClockMoved() {}
-
-func (s *subject) NextTimer() time.Duration { return 0 }
-
-func (s *subject) AnchorState(zone string) (*replay.AnchorState, error) {
-	return nil, fmt.Errorf("trust anchors are not tracked")
 }
 
 // transport is the scenario's network.

@@ -108,11 +108,34 @@ func (x *resolution) classify(m *message, q question, d *delegation, from netip.
 	if len(rep.facts) == 0 {
 		c.nothing(q)
 	}
+	c.childServers()
 	if rep.kind == answered && !d.forward && !m.has(flagAA) && m.has(flagRA) {
 		// A recursive server's opinion, where an authoritative one was asked.
 		rep.doubt = true
 	}
 	return rep
+}
+
+// childServers keeps the NS RRset that a zone shows itself, where it names
+// other servers than the parent does: as a last resort, not as a delegation.
+func (c *classifier) childServers() {
+	if !c.m.has(flagAA) || c.d.fixed || c.rep.kind != answered {
+		return
+	}
+	for _, sets := range [][]*dnssec.RRset{c.m.answer, c.m.authority} {
+		ns := findSet(sets, c.d.zone, TypeNS)
+		if ns == nil {
+			continue
+		}
+		for _, data := range ns.Data {
+			if !c.d.names(target(data)) {
+				f := c.positive(ns)
+				f.expires = minTime(f.expires, c.d.expires)
+				c.x.r.cache.put(cacheKey{c.d.zone, 0, kindZoneNS}, f, f.expires)
+				return
+			}
+		}
+	}
 }
 
 type classifier struct {
@@ -148,7 +171,10 @@ func (c *classifier) answers(q question) {
 	// the SOA of a zone that holds it.
 	if soa := c.soa(q); c.speaksFor(q.name) && soa != nil {
 		c.add(c.negative(q, soa))
+		return
 	}
+	// Proofs about where the alias leads may come along, such as that a delegation is unsigned.
+	c.rep.facts[len(c.rep.facts)-1].proof = c.proof(false)
 }
 
 // speaksFor reports whether the servers asked may say something about name,
@@ -280,6 +306,7 @@ func (c *classifier) nothing(q question) {
 		c.rep.kind, c.rep.to = referred, c.x.referral(c.m, ns, c.d)
 	case c.m.has(flagAA) || c.d.forward:
 		c.add(c.negative(q, nil))
+		c.rep.doubt = len(c.m.authority) == 0 && !c.d.forward // not even a SOA: others may know better
 	case c.refersElsewhere():
 		c.rep.why, c.rep.lame = "lame: refers to a zone that is not below its own", true
 	case len(c.m.answer) > 0:

@@ -59,7 +59,8 @@ func (o *outcome) response(q Question, now time.Time) *Response {
 		resp.Rcode = rcodeServFail
 		return resp
 	}
-	resp.AD = o.verdict.Status == dnssec.Secure
+	// No signature covers an RCODE that was computed here.
+	resp.AD = o.verdict.Status == dnssec.Secure && o.rcode != rcodeYXDomain
 	for _, s := range o.steps {
 		left := remaining(s.fact.expires, now)
 		if s.fact.set != nil {
@@ -79,7 +80,7 @@ func (o *outcome) response(q Question, now time.Time) *Response {
 
 // remaining returns what is left of a TTL, in seconds.
 func remaining(expires, now time.Time) uint32 {
-	return uint32(max(0, expires.Sub(now)/time.Second))
+	return uint32(max(0, expires.Unix()-now.Unix()))
 }
 
 // appendSet adds an RRset and its signatures, with no more TTL than left.

@@ -172,8 +172,16 @@ func (x *resolution) weighDS(t *trust, cut dnssec.Name, f *fact) (*trust, dnssec
 		if p.Status != dnssec.Secure {
 			return nil, p.Verdict
 		}
-		if f.set.Type != typeDS || p.Wildcard != "" {
-			return nil, p.Verdict // an alias stands there, or a wildcard: no cut (RFC 4592 §4.6)
+		if p.Wildcard != "" { // no cut, if it is true that nothing else stands there (RFC 4592 §4.6)
+			proof := t.keys.Denial(f.proof, x.now, &x.budget)
+			v := proof.WildcardAnswer(f.set.Name, p.Wildcard, &x.budget)
+			if v.Status == dnssec.Bogus {
+				v.EDE = edeBogus
+			}
+			return nil, v
+		}
+		if f.set.Type != typeDS {
+			return nil, p.Verdict // an alias stands there
 		}
 		return x.enterDS(t, f.set, p), p.Verdict
 	}
@@ -247,7 +255,9 @@ func (x *resolution) fetchKeys(e *entering) *trust {
 			return v
 		})
 		t.Verdict, t.keys = v, keys
-		if f != nil {
+		if f == nil {
+			t.EDE = edeDNSKEYMissing
+		} else {
 			t.Verdict = x.stripped(v, f.from)
 			x.forget(f) // the keys stand in the trust from now on
 		}

@@ -63,6 +63,7 @@ type doctor struct {
 	spare  int              // resolvers of the host that [resolver] forward = "auto" may fall back on
 	to     []string         // domains whose mail servers are tried
 	now    func() time.Time
+	ready  func() error // why no look-up can be judged yet; nil if all can
 	// ask puts one question to one server, unvalidated.
 	ask  func(ctx context.Context, server netip.AddrPort, tcp bool, q *dns.Msg) (*dns.Msg, error)
 	dial func(ctx context.Context, network, address string) (net.Conn, error)
@@ -83,15 +84,16 @@ func runDoctor(inv *invocation, args []string) error {
 	if err != nil {
 		return err
 	}
-	names, err := openResolver(c, quiet())
+	n, err := openNames(c, quiet())
 	if err != nil {
 		return err
 	}
-	defer names.Close()
-	d, err := newDoctor(c, names)
+	defer n.Close()
+	d, err := newDoctor(c, n)
 	if err != nil {
 		return err
 	}
+	d.ready = n.anchors.Ready
 	if len(*to) > 0 {
 		d.to = *to
 	}

@@ -68,6 +68,8 @@ func runSendmail(inv *invocation, argv []string) error {
 		return serve(s.config, inv.Err)
 	case submit.ModeRun:
 		return s.runQueue()
+	case submit.ModeSMTP:
+		return s.smtp()
 	}
 	return s.deliver()
 }
@@ -235,8 +237,7 @@ func (s *sendmail) list() error {
 	if err != nil {
 		return err
 	}
-	renderQueue(s.Out, list, time.Now())
-	return nil
+	return submit.WriteMailq(s.Out, list, time.Local)
 }
 
 // runQueue is -q: attempt what is queued, all or what -qI, -qR, -qS select.

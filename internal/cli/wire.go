@@ -16,7 +16,6 @@ import (
 	"danepost/queue/submit"
 	"danepost/resolver"
 	"danepost/resolver/dnssec"
-	"danepost/trustanchor"
 )
 
 // resolverConfig turns [resolver] into what package resolver takes, all but
@@ -46,11 +45,15 @@ func resolverConfig(c *Config, log *slog.Logger) (resolver.Config, error) {
 		// then its other servers may be there as well.
 		rc.AskLoopback = anyLoopback(rc.Hints)
 	}
+	rc.Listen, _ = netip.ParseAddrPort(c.Resolver.Listen)
 	switch c.Resolver.Forward.Mode {
 	case "list":
 		rc.Forward, rc.ForwardTo = resolver.ForwardAlways, c.Resolver.Forward.Servers
 	case "auto":
-		rc.Forward, rc.ForwardTo = resolver.ForwardAuto, hostResolvers("/etc/resolv.conf", c.Resolver.Listen)
+		rc.Forward = resolver.ForwardAuto
+		if data, err := os.ReadFile("/etc/resolv.conf"); err == nil {
+			rc.ForwardTo = resolver.ParseResolvConf(data)
+		}
 	}
 	return rc, nil
 }
@@ -64,57 +67,6 @@ func anyLoopback(hints []resolver.Nameserver) bool {
 		}
 	}
 	return false
-}
-
-// hostResolvers reads the servers of a resolv.conf; own is this program's
-// listener, which must not be asked by itself.
-func hostResolvers(file, own string) []netip.AddrPort {
-	data, err := os.ReadFile(file)
-	if err != nil {
-		return nil
-	}
-	self, _ := netip.ParseAddrPort(own)
-	var out []netip.AddrPort
-	for line := range strings.SplitSeq(string(data), "\n") {
-		f := strings.Fields(line)
-		if len(f) < 2 || f[0] != "nameserver" {
-			continue
-		}
-		ip, err := netip.ParseAddr(f[1])
-		if err != nil || own != "" && ip == self.Addr() {
-			continue
-		}
-		out = append(out, netip.AddrPortFrom(ip, 53))
-	}
-	return out
-}
-
-// configuredAnchors returns the trust anchors of the configuration's file, or
-// the built-in ones.
-func configuredAnchors(c *Config) ([]dnssec.Anchor, error) {
-	file := c.Resolver.TrustAnchor
-	if file == "" {
-		return trustanchor.BuiltIn(), nil
-	}
-	data, err := os.ReadFile(file)
-	if err != nil {
-		return nil, fmt.Errorf("resolver.trust_anchor: %w", err)
-	}
-	return trustanchor.ParseFile(file, data)
-}
-
-// openResolver makes the resolver of the configuration.
-func openResolver(c *Config, log *slog.Logger) (*resolver.Resolver, error) {
-	rc, err := resolverConfig(c, log)
-	if err != nil {
-		return nil, configError(err)
-	}
-	anchors, err := configuredAnchors(c)
-	if err != nil {
-		return nil, configError(err)
-	}
-	rc.Anchors = func() []dnssec.Anchor { return anchors }
-	return resolver.New(rc), nil
 }
 
 // deliverConfig turns [deliver], [[policy]] and [relay] into what package

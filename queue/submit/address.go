@@ -431,6 +431,9 @@ func asciiDomain(d string) (string, error) {
 		return addressLiteral(d)
 	}
 	d = strings.TrimSuffix(d, ".")
+	if !utf8.ValidString(d) {
+		return "", dataf("domain %q is not UTF-8", clip(d))
+	}
 	if !isASCII(d) {
 		a, err := idna.New(idna.MapForLookup(), idna.Transitional(false), idna.StrictDomainName(false)).ToASCII(d)
 		if err != nil {

@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -138,7 +140,7 @@ func (a *Aliases) Len() int { return len(a.entries) }
 
 // Check resolves every name, so that newaliases finds what mail would.
 func (a *Aliases) Check() error {
-	for name := range a.entries {
+	for _, name := range slices.Sorted(maps.Keys(a.entries)) {
 		if _, err := a.Expand(name); err != nil {
 			return err
 		}

@@ -24,11 +24,12 @@ func (g *Gate) complete(m *message, env *queue.Envelope, r *Request, src Source)
 	if hops > maxHops {
 		return dataf("the message passed %d hosts already: it is going in circles", hops)
 	}
+	resent := h.isResent()
 	h.remove(unwanted())
 	for i := range h.fields {
 		g.rewriteField(&h.fields[i], src)
 	}
-	g.addMissing(h, env, r, src)
+	g.addMissing(h, env, r, src, resent)
 	return nil
 }
 
@@ -109,33 +110,32 @@ func oneLine(s string) string {
 	}, s)
 }
 
+// isResent reports whether the message is one that somebody passes on (RFC
+// 5322 §3.6.6).
+func (h *header) isResent() bool {
+	return h.has("resent-from", "resent-sender", "resent-to", "resent-cc", "resent-bcc", "resent-date", "resent-message-id")
+}
+
 // addMissing adds what RFC 5322 §3.6 and RFC 5321 §4.4 want and the caller
-// left out. For a resent message the Resent fields are completed as well.
-func (g *Gate) addMissing(h *header, env *queue.Envelope, r *Request, src Source) {
-	resent := ""
-	for _, f := range h.fields {
-		if strings.HasPrefix(f.name, "resent-") {
-			resent = "Resent-"
-			break
-		}
-	}
+// left out, for the message and for the resending of one.
+func (g *Gate) addMissing(h *header, env *queue.Envelope, r *Request, src Source, resent bool) {
 	now := g.now()
 	env.DateUnset = !g.clockSet()
-	lower := strings.ToLower(resent)
-	if !h.has(lower+"date") && !env.DateUnset {
-		h.add(false, resent+"Date", now.Format(time.RFC1123Z))
+	prefixes := []string{""}
+	if resent {
+		prefixes = []string{"Resent-", ""}
 	}
-	if !h.has(lower + "message-id") {
-		h.add(false, resent+"Message-ID", g.messageID())
-	}
-	if !h.has(lower + "from") {
-		h.add(false, resent+"From", g.author(r, src))
-	}
-	if resent != "" && !h.has("from") {
-		h.add(false, "From", g.author(r, src))
-	}
-	if resent != "" && !h.has("date") && !env.DateUnset {
-		h.add(false, "Date", now.Format(time.RFC1123Z))
+	for _, p := range prefixes {
+		lower := strings.ToLower(p)
+		if !h.has(lower+"date") && !env.DateUnset {
+			h.add(false, p+"Date", now.Format(time.RFC1123Z))
+		}
+		if !h.has(lower + "message-id") {
+			h.add(false, p+"Message-ID", g.messageID())
+		}
+		if !h.has(lower + "from") {
+			h.add(false, p+"From", g.author(r, src))
+		}
 	}
 	if !env.DateUnset {
 		h.add(true, "Received", g.received(env, src, now))
@@ -149,6 +149,9 @@ func (g *Gate) author(r *Request, src Source) string {
 		if given, err := ParseSender(*r.Sender); err == nil && given.Local != "" {
 			m = given
 		}
+	}
+	if m.Local == "" {
+		m.Local = "postmaster" // a bounce over SMTP that came without From
 	}
 	m = g.qualify(m)
 	address := m.String()

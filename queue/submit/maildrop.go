@@ -156,11 +156,16 @@ func writeDrop(f *os.File, g *Gate, r *Request, src Source, content io.Reader) e
 	if err := check.fill(io.MultiReader(bytes.NewReader(lead), br), g.MaxSize); err != nil {
 		return err
 	}
-	fmt.Fprintf(buffered, "\nend %016x %x\n", w.n, sum.Sum(nil))
+	buffered.WriteString(dropTail(w.n, sum.Sum(nil)))
 	if err := buffered.Flush(); err != nil {
 		return tempf(err, "cannot store the message")
 	}
 	return nil
+}
+
+// dropTail is the trailer behind length bytes with the given checksum.
+func dropTail(length int64, sum []byte) string {
+	return fmt.Sprintf("\nend %016x %x\n", length, sum)
 }
 
 type countWriter struct {

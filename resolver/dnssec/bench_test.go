@@ -91,3 +91,16 @@ func BenchmarkNameCompare(b *testing.B) {
 		x.Compare(y)
 	}
 }
+
+// BenchmarkDenialFails is what a cache pays that tries old proofs in vain.
+func BenchmarkDenialFails(b *testing.B) {
+	z := newTestZone(b)
+	d := z.denialFrom(z.nsecs()...)
+	exists := name(b, "a.example.")
+	b.ReportAllocs()
+	for b.Loop() {
+		if d.NameError(exists, plenty()).Status != Bogus {
+			b.Fatal("not bogus")
+		}
+	}
+}

@@ -60,7 +60,7 @@ func FuzzVerify(f *testing.F) {
 		}
 		sig.TTL = 3600
 		set := &RRset{Name: Name(owner), Type: rrtype, Class: 1, TTL: 3600, Data: [][]byte{a, b}, Sigs: []RRSIG{sig, sig}}
-		if b == nil || len(b) == 0 {
+		if len(b) == 0 {
 			set.Data = set.Data[:1]
 		}
 		budget := plenty()

@@ -223,6 +223,9 @@ func (c *chain3) noData(name Name, qtype uint16) outcome {
 
 // nameError proves that neither name nor a wildcard for it exists (RFC 5155 §8.4).
 func (c *chain3) nameError(name Name) outcome {
+	if match, _ := c.find(name); match != nil && match.types.absent() {
+		return proved
+	}
 	encloser, cover := c.encloser(name)
 	if cover == nil {
 		return unproved

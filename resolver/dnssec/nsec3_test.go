@@ -96,6 +96,8 @@ func TestNSEC3Traps(t *testing.T) {
 		{"DS in an opt-out span, no closest encloser", []*RRset{around(optOut, "b.example.")}, claim{"nods", "b.example.", "", "notproved", ""}, ReasonNSECMismatch},
 		{"DS of a name that is not there", []*RRset{apex, around(p, "b.example.")}, claim{"nods", "b.example.", "", "notacut", ""}, ReasonVerified},
 		{"empty non-terminal", []*RRset{at(p, "b.example.")}, claim{"nodata", "b.example.", "15", "secure", ""}, ReasonVerified},
+		{"NXNAME", []*RRset{at(p, "b.example.", typeRRSIG, typeNXNAME)}, claim{"nxdomain", "b.example.", "", "secure", ""}, ReasonVerified},
+		{"NXNAME beside data", []*RRset{at(p, "b.example.", 1, typeRRSIG, typeNXNAME)}, claim{"nxdomain", "b.example.", "", "bogus", ""}, ReasonNSECMismatch},
 		{"records of two chains", []*RRset{at(otherSalt, "example.", typeNS, typeSOA), around(p, "b.example."), around(p, "*.example.")}, claim{"nxdomain", "b.example.", "", "bogus", ""}, ReasonNSECMismatch},
 		{"unknown flag", []*RRset{at(unknownFlag, "b.example.", 1)}, claim{"nodata", "b.example.", "15", "bogus", ""}, ReasonNSECMismatch},
 		{"unknown hash", []*RRset{unknownHash}, claim{"nodata", "b.example.", "15", "bogus", ""}, ReasonNSECMismatch},

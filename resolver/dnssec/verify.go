@@ -65,7 +65,9 @@ const (
 
 func (v *verification) run() Proof {
 	v.worst = fault{rankNone, ReasonSignatureMissing, nil}
-	if len(v.set.Data) == 0 || !v.set.Name.IsSubdomainOf(v.zone) {
+	// DS is the parent's to sign, never the child's own (RFC 4035 §2.4).
+	ownDS := v.set.Type == typeDS && v.set.Name == v.zone
+	if len(v.set.Data) == 0 || ownDS || !v.set.Name.IsSubdomainOf(v.zone) {
 		v.worst = fault{rankSigner, ReasonSignerMismatch, nil}
 		return v.failed()
 	}
