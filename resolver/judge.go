@@ -134,7 +134,7 @@ func (x *resolution) judge(q question, f *fact) *judgement {
 	t := x.trustFor(at, signed)
 	if top, _ := x.anchorsOver(owner); t.Status == dnssec.Insecure && top.IsBelow(at) {
 		// An anchor stands between, so that what is insecure above it says nothing.
-		at = owner
+		at = top
 		t = x.trustFor(at, false)
 	}
 	j := x.weigh(t, q, f)

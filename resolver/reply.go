@@ -111,6 +111,9 @@ func (x *resolution) classify(m *message, q question, d *delegation, from netip.
 		c.nothing(q)
 	}
 	c.childServers()
+	if m.rcode == rcodeYXDomain && (len(rep.facts) == 0 || rep.facts[0].qtype != TypeDNAME) {
+		return &reply{message: m, why: rcodeText(m.rcode)}
+	}
 	if rep.kind == answered && !d.forward && !m.has(flagAA) && m.has(flagRA) {
 		// A recursive server's opinion, where an authoritative one was asked.
 		rep.doubt = true
@@ -307,11 +310,12 @@ func (c *classifier) negative(q question, soa *dnssec.RRset) *fact {
 	return f
 }
 
-// negativeTTL is the lesser of the SOA's own TTL and its MINIMUM (RFC 2308 §5),
-// and zero, for use in this resolution only, without SOA.
+// negativeTTL is the lesser of the SOA's own TTL and its MINIMUM (RFC 2308 §5).
+// Without SOA it is as short as for a failure, instead of the nothing that
+// RFC 2308 §5 asks for: the question would else be asked again within one resolution.
 func (x *resolution) negativeTTL(soa *dnssec.RRset) time.Duration {
 	if soa == nil || len(soa.Data[0]) < 4 {
-		return 0
+		return x.r.lim.FailTTL
 	}
 	d := soa.Data[0]
 	ttl := min(soa.TTL, binary.BigEndian.Uint32(d[len(d)-4:]))
@@ -332,8 +336,6 @@ func (c *classifier) nothing(q question) {
 	}
 	ns := c.delegates(q)
 	switch {
-	case c.m.rcode == rcodeYXDomain:
-		c.rep.why = rcodeText(c.m.rcode)
 	case c.m.rcode == rcodeNXDomain:
 		c.add(c.negative(q, nil))
 	case ns != nil && !c.d.forward:
