@@ -51,7 +51,7 @@ func (x *resolution) answer(q question, check bool) *outcome {
 			o.rcode = rcodeYXDomain // RFC 6672 §2.2
 			break
 		}
-		if !isAlias || j.Status == dnssec.Bogus || q.qtype == TypeCNAME && f.set.Type == TypeDNAME {
+		if !isAlias || j.Status == dnssec.Bogus || q.qtype == TypeCNAME && f.set.Type == TypeDNAME && !f.denied {
 			break // the CNAME that a DNAME makes is itself the answer to a question for CNAME
 		}
 		q.name = next

@@ -1,6 +1,7 @@
 package resolver
 
 import (
+	"fmt"
 	"net/netip"
 	"time"
 
@@ -78,6 +79,9 @@ func (x *resolution) judged(q question) (*fact, *judgement) {
 	var j *judgement
 	f, v := x.settle(q, func(f *fact) dnssec.Verdict {
 		j = x.judge(q, f)
+		if f.contradicted && j.Status == dnssec.Secure {
+			j = x.contradiction(f, j)
+		}
 		return j.Verdict
 	})
 	if f == nil {
@@ -87,6 +91,19 @@ func (x *resolution) judged(q question) (*fact, *judgement) {
 		f = x.keep(f, j)
 	}
 	return f, j
+}
+
+// contradiction judges a message that held both a DNAME that verified and a CNAME
+// that it does not make (RFC 6672 §5.3.1). The DNAME is good for other
+// questions; the message was changed by somebody.
+func (x *resolution) contradiction(f *fact, j *judgement) *judgement {
+	clean := *f
+	clean.contradicted = false
+	x.keep(&clean, j)
+	return &judgement{chain: j.chain, zone: j.zone, Verdict: dnssec.Verdict{
+		Status: dnssec.Bogus, Reason: "cname-contradicts-dname", EDE: edeBogus,
+		Text: fmt.Sprintf("a CNAME came along that the signed DNAME at %s does not make", f.name),
+	}}
 }
 
 // keep replaces a fact by its judged self. What is Bogus does not stay in the
@@ -243,6 +260,9 @@ func (x *resolution) weighDenial(t *trust, f *fact) *judgement {
 		j.Verdict = d.NameError(f.name, &x.budget)
 	} else {
 		j.Verdict = d.NoData(f.name, f.qtype, &x.budget)
+	}
+	if j.Status == dnssec.Bogus && !f.hasSOA() {
+		j.EDE = edeBogus // not a denial that lacks its proof: something else went wrong
 	}
 	return j
 }

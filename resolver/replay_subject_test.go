@@ -139,6 +139,7 @@ func rulesFor(scenario *replay.Scenario, settings *replay.Settings) *dnssec.Rule
 	rules := dnssec.DefaultRules(true)
 	rules.MinRSABits = 512
 	rules.MaxNSEC3Iterations = uint16(settings.NSEC3Limit(scenario, recordedIterations))
+	rules.Verifiers[3] = verifyDSA
 	if settings.FakeSHA1 {
 		// Signatures of these were made with keys and hashes that are gone.
 		for _, algorithm := range []uint8{3, 5, 6, 7} {

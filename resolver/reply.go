@@ -38,8 +38,10 @@ type fact struct {
 	from    netip.AddrPort
 	expires time.Time
 	judged  *judgement // nil until it was
-	denied  bool       // the server says that there is nothing where this alias leads
-	note    string     // what was wrong with the message it came in
+	// contradicted says that the message held a CNAME which this DNAME does not make.
+	contradicted bool
+	denied       bool   // the server says that there is nothing where this alias leads
+	note         string // what was wrong with the message it came in
 }
 
 func (f *fact) bytes() int {
@@ -107,7 +109,7 @@ func (x *resolution) classify(m *message, q question, d *delegation, from netip.
 	}
 	c := classifier{x: x, m: m, d: d, from: from, rep: rep}
 	c.answers(q)
-	if len(rep.facts) == 0 && rep.why == "" {
+	if len(rep.facts) == 0 {
 		c.nothing(q)
 	}
 	c.childServers()
@@ -124,7 +126,7 @@ func (x *resolution) classify(m *message, q question, d *delegation, from netip.
 // childServers keeps the NS RRset that a zone shows itself, where it names
 // other servers than the parent does: as a last resort, not as a delegation.
 func (c *classifier) childServers() {
-	if !c.m.has(flagAA) || c.d.fixed || c.rep.kind != answered {
+	if c.d.fixed || c.rep.kind != answered {
 		return
 	}
 	for _, sets := range [][]*dnssec.RRset{c.m.answer, c.m.authority} {
@@ -159,16 +161,12 @@ func (c *classifier) answers(q question) {
 			return
 		}
 		f := c.find(q)
-		if f != nil && c.contradicts(q, f) {
-			c.rep.kind, c.rep.facts = unusable, nil
-			c.rep.why = "the CNAME is not the one that the DNAME makes"
-			return
-		}
 		if f == nil {
 			break
 		}
 		// NXDOMAIN beside a CNAME that was asked for is about its target (RFC 6604 §2.1).
 		f.denied = q.qtype == TypeCNAME && c.m.rcode == rcodeNXDomain
+		f.contradicted = c.contradicts(q, f)
 		c.add(f)
 		next, isAlias, err := f.alias(q)
 		if !isAlias || err != nil {
