@@ -166,7 +166,9 @@ func (x *resolution) local(q question) *fact {
 			return f.denying(q)
 		}
 		if f, ok := c.get(cacheKey{n, TypeDNAME, kindFact}, x.now).(*fact); ok && f.set != nil && f.secure() {
-			return f
+			c := *f
+			c.denied = false // that was about another name
+			return &c
 		}
 	}
 	return x.aggressive(q)

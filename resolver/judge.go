@@ -76,16 +76,22 @@ func (x *resolution) forget(f *fact) {
 // judged settles q, keeps the judgement with the fact, and returns both. The fact is
 // nil where none could be had.
 func (x *resolution) judged(q question) (*fact, *judgement) {
-	var j *judgement
+	var j, dname *judgement
 	f, v := x.settle(q, func(f *fact) dnssec.Verdict {
-		j = x.judge(q, f)
+		j, dname = x.judge(q, f), nil
 		if f.contradicted && j.Status == dnssec.Secure {
-			j = x.contradiction(f, j)
+			dname, j = j, contradiction(f, j)
 		}
 		return j.Verdict
 	})
 	if f == nil {
 		return nil, &judgement{Verdict: v}
+	}
+	if dname != nil {
+		clean := *f
+		clean.contradicted = false
+		x.keep(&clean, dname)
+		return f, j
 	}
 	if f.judged == nil && j.Status != dnssec.Indeterminate {
 		f = x.keep(f, j)
@@ -96,11 +102,8 @@ func (x *resolution) judged(q question) (*fact, *judgement) {
 // contradiction judges a message that held both a DNAME that verified and a CNAME
 // that it does not make (RFC 6672 §5.3.1). The DNAME is good for other
 // questions; the message was changed by somebody.
-func (x *resolution) contradiction(f *fact, j *judgement) *judgement {
-	clean := *f
-	clean.contradicted = false
-	x.keep(&clean, j)
-	return &judgement{chain: j.chain, zone: j.zone, Verdict: dnssec.Verdict{
+func contradiction(f *fact, dname *judgement) *judgement {
+	return &judgement{chain: dname.chain, zone: dname.zone, Verdict: dnssec.Verdict{
 		Status: dnssec.Bogus, Reason: "cname-contradicts-dname", EDE: edeBogus,
 		Text: fmt.Sprintf("a CNAME came along that the signed DNAME at %s does not make", f.name),
 	}}
