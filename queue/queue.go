@@ -11,8 +11,12 @@ package queue
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
+	"os"
+	"sync"
 	"time"
 )
 
@@ -51,38 +55,151 @@ type Options struct {
 }
 
 // Queue is an open queue. Its methods are safe for concurrent use.
-type Queue struct{}
+type Queue struct {
+	o        Options
+	lock     *os.File
+	body     contents
+	store    *store
+	previous RunRecord
 
-// Open opens or creates the queue in o.Dir, locks it against other processes,
-// and recovers: content files that belong to nothing are removed, and the
-// database is compacted when more than half of it is free. Errors: ErrLocked,
-// ErrDamaged, ErrUnsuitable, or of the filesystem. Nothing damaged is ever
-// overwritten.
-func Open(o Options) (*Queue, error) { return nil, ErrClosed }
+	mu     sync.Mutex
+	closed bool
+	run    *mailbox                  // of the Run under way, nil when there is none
+	active map[recipientRef]struct{} // recipients being attempted
+}
 
-// Close releases the queue. Call it after Run returned.
-func (q *Queue) Close() error { return ErrClosed }
+// recipientRef names a recipient of a message.
+type recipientRef struct {
+	id    string
+	index int
+}
+
+// Previous is what the run before this one left: the last one that wrote
+// anything. It is zero for a new queue.
+func (q *Queue) Previous() RunRecord { return q.previous }
 
 // Put makes a message durable and returns its queue id; until it returned
 // nil nothing was promised. An error of content's reader aborts and leaves
 // nothing. An Envelope.DropKey that was seen before returns the id it got
 // then. Errors: ErrFull, ErrTooLarge, or of the reader or the filesystem.
 func (q *Queue) Put(ctx context.Context, e Envelope, content io.Reader) (id string, err error) {
-	return "", ErrClosed
+	if len(e.Recipients) == 0 {
+		return "", errors.New("a message without recipients cannot be queued")
+	}
+	if e.DropKey != "" {
+		if id, err := q.store.dropped(e.DropKey); id != "" || err != nil {
+			return id, err
+		}
+	}
+	if err := q.room(); err != nil {
+		return "", err
+	}
+	s, err := q.body.stage(withContext(ctx, content), q.o.MaxMessage, q.room)
+	if err != nil {
+		return "", err
+	}
+	// Nothing is interrupted from here on: a commit takes as long as the disk.
+	entry, err := q.entry(e, s)
+	if err != nil {
+		s.discard()
+		return "", err
+	}
+	if id, err = q.store.put(entry); err != nil || id != entry.id {
+		s.discard()
+		return id, err
+	}
+	q.changed(false, id)
+	return id, nil
+}
+
+// entry names staged content and makes a message of it that can be committed.
+func (q *Queue) entry(e Envelope, s *staged) (*entry, error) {
+	n := &entry{
+		id:      q.store.newID(),
+		message: &message{Envelope: e, Arrived: q.o.Now(), Size: s.size, Sum: s.sum, InFile: s.path != ""},
+		inline:  s.inline,
+	}
+	n.message.Envelope.Recipients = nil
+	now := q.store.clock.now()
+	n.recipients = make([]recipient, len(e.Recipients))
+	for i, r := range e.Recipients {
+		n.recipients[i] = recipient{Recipient: r, Next: now, Since: now}
+	}
+	return n, q.body.place(s, n.id)
+}
+
+// room says whether the disk has room for new mail.
+func (q *Queue) room() error {
+	if q.o.MinFree <= 0 {
+		return nil
+	}
+	free, err := freeBytes(q.o.Dir)
+	if err != nil {
+		return fmt.Errorf("ask for the free space of %s: %w", q.o.Dir, err)
+	}
+	if free < q.o.MinFree {
+		return fmt.Errorf("%w: %s has %d MB free and must keep %d MB", ErrFull, q.o.Dir, free>>20, q.o.MinFree>>20)
+	}
+	return nil
 }
 
 // ForgetDrops forgets the drop keys for which keep returns false: those whose
 // maildrop file was unlinked. It costs nothing: the change rides on the next
 // commit. Do not call it while a Put with a DropKey is under way.
-func (q *Queue) ForgetDrops(keep func(key string) bool) {}
-
-// Run attempts what is due until ctx ends, then waits for the deliveries
-// under way: Options.DrainTime, after which their context ends too. It fails
-// when the disk does not keep what is written to it. One Run at a time.
-func (q *Queue) Run(ctx context.Context, h Handler) error { return ErrClosed }
-
-// RunUntilIdle is Run that also ends when nothing is running or due within
-// horizon (0: each due recipient is tried once).
-func (q *Queue) RunUntilIdle(ctx context.Context, h Handler, horizon time.Duration) error {
-	return ErrClosed
+func (q *Queue) ForgetDrops(keep func(key string) bool) {
+	s := q.store
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for key := range s.drops {
+		if !keep(key) {
+			s.forget[key] = struct{}{}
+			delete(s.drops, key)
+		}
+	}
 }
+
+// open opens the content of a message.
+func (q *Queue) openContent(id string, m *message) (io.ReadSeekCloser, error) {
+	if m.InFile {
+		return q.body.open(id, m)
+	}
+	b, err := q.store.content(id)
+	if err != nil {
+		return nil, err
+	}
+	return openInline(b, m)
+}
+
+// unlink removes the content files of messages that have ended. One that
+// stays is swept when the queue is opened again.
+func (q *Queue) unlink(ids []string) {
+	for _, id := range ids {
+		if err := os.Remove(q.body.path(id)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			q.o.Log.Warn("the content of an ended message could not be removed; the next start tries again", "id", id, "error", err)
+		}
+	}
+}
+
+// changed tells the scheduler that messages came or were changed by others;
+// urgent, that an operator wants them tried now.
+func (q *Queue) changed(urgent bool, ids ...string) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.run != nil {
+		q.run.add(ids, urgent)
+	}
+}
+
+// withContext makes a reader fail when ctx has ended.
+func withContext(ctx context.Context, r io.Reader) io.Reader {
+	return readerFunc(func(p []byte) (int, error) {
+		if err := context.Cause(ctx); err != nil {
+			return 0, err
+		}
+		return r.Read(p)
+	})
+}
+
+type readerFunc func(p []byte) (int, error)
+
+func (f readerFunc) Read(p []byte) (int, error) { return f(p) }

@@ -92,6 +92,14 @@ type Result struct {
 	Host       string // the remote host that said so
 	Security   string // DESIGN's word for how it was sent, when delivered
 	Greylisted bool   // 4xx at RCPT: the first retry comes soon and from the same address
+
+	// Unreachable says of a Later that the destination could not be used at
+	// all (look-up, connection, TLS), whatever the message: the queue lets
+	// it rest and spares its other mail the same wait.
+	Unreachable bool
+	// NotifiesNext says that the next host speaks DSN and so took over the duty to
+	// notify (RFC 3461 §5.2.2): no notice of success is due from here.
+	NotifiesNext bool
 }
 
 // NoticeKind says what a notice is about.

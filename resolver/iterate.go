@@ -195,6 +195,7 @@ func (x *resolution) store(f *fact) {
 		x.seen[question{f.name, f.qtype}] = f
 		return
 	}
+	f = f.lean()
 	k := cacheKey{f.name, f.qtype, kindFact}
 	if f.rcode == rcodeNXDomain && f.set == nil && f.hasSOA() {
 		k = cacheKey{f.name, 0, kindName}
@@ -203,6 +204,16 @@ func (x *resolution) store(f *fact) {
 		return
 	}
 	x.r.cache.put(k, f, f.expires)
+}
+
+// lean returns f as the cache keeps it.
+func (f *fact) lean() *fact {
+	if f.extra == nil {
+		return f
+	}
+	c := *f
+	c.extra = nil
+	return &c
 }
 
 // hasSOA reports whether a denial came with the SOA that RFC 2308 §3 asks for.

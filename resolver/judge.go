@@ -11,14 +11,13 @@ import (
 // judgement is what was proved about a fact. Immutable.
 type judgement struct {
 	dnssec.Verdict
-	chain  []ZoneTrust
-	ends   time.Time // of the earliest signature it rests on; zero unless Secure
-	until  time.Time // end of the TTL that the signatures allow; zero if they set none
-	denial *dnssec.Denial
-	zone   dnssec.Name // that proved it
-	// A wildcard expansion: its closest encloser; nsHolds says that the NS RRset beside it verified.
-	wildcard dnssec.Name
-	nsHolds  bool
+	chain    []ZoneTrust
+	ends     time.Time // of the earliest signature it rests on; zero unless Secure
+	until    time.Time // end of the TTL that the signatures allow; zero if they set none
+	denial   *dnssec.Denial
+	zone     dnssec.Name // that proved it
+	wildcard dnssec.Name // the closest encloser of an expansion, "" for none
+	extra    bool        // what came along beyond the proof verified
 }
 
 // settle finds q and has it judged; data that is Bogus is asked for again, from
@@ -116,6 +115,9 @@ func (x *resolution) keep(f *fact, j *judgement) *fact {
 	c.judged = j
 	if j.Status == dnssec.Secure && j.denial != nil {
 		c.proof = j.proofs(f.proof)
+	}
+	if !j.extra {
+		c.extra = nil
 	}
 	c.expires = minEnd(f.expires, j.until)
 	if j.Status == dnssec.Secure && c.set != nil && c.set.Type == TypeDNAME {
@@ -223,9 +225,7 @@ func (x *resolution) weigh(t *trust, q question, f *fact) *judgement {
 		return j
 	}
 	j.wildcard = p.Wildcard
-	if ns := findSet(f.proof, t.zone, TypeNS); ns != nil {
-		j.nsHolds = t.keys.Verify(ns, x.now, &x.budget).Status == dnssec.Secure
-	}
+	j.extra = f.extra != nil && t.keys.Verify(f.extra, x.now, &x.budget).Status == dnssec.Secure
 	j.denial = t.keys.Denial(f.proof, x.now, &x.budget)
 	j.Verdict = j.denial.WildcardAnswer(f.set.Name, p.Wildcard, &x.budget)
 	if j.Status == dnssec.Bogus {
@@ -239,7 +239,7 @@ func (x *resolution) weigh(t *trust, q question, f *fact) *judgement {
 func (j *judgement) proofs(sets []*dnssec.RRset) []*dnssec.RRset {
 	var out []*dnssec.RRset
 	for _, s := range sets {
-		if s.Type == typeSOA || s.Type == TypeNS && j.nsHolds {
+		if s.Type == typeSOA {
 			out = append(out, s)
 		}
 	}

@@ -2,10 +2,12 @@ package resolver_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/miekg/dns"
@@ -20,11 +22,13 @@ type subject struct {
 	resolver *resolver.Resolver
 	player   *replay.Player
 	base     time.Time // what the clock showed when the scenario began
+	rules    *dnssec.Rules
+	tracked  *tracked // trust anchors that follow RFC 5011, nil without them
 }
 
 // newSubject configures a resolver as the scenario asks.
 func newSubject(scenario *replay.Scenario, settings *replay.Settings, player *replay.Player) (*subject, error) {
-	s := &subject{player: player, base: time.Unix(0, 0).UTC()}
+	s := &subject{player: player, base: time.Unix(0, 0).UTC(), rules: rulesFor(scenario, settings)}
 	switch {
 	case settings.AnyDate:
 		var err error
@@ -38,6 +42,9 @@ func newSubject(scenario *replay.Scenario, settings *replay.Settings, player *re
 	if err != nil {
 		return nil, err
 	}
+	if s.tracked, err = newTracked(scenario, s); err != nil {
+		return nil, err
+	}
 	limits := resolver.DefaultLimits()
 	if settings.CacheMaxTTL >= 0 {
 		limits.MaxTTL = time.Duration(settings.CacheMaxTTL) * time.Second
@@ -47,8 +54,8 @@ func newSubject(scenario *replay.Scenario, settings *replay.Settings, player *re
 		limits.NSPerDelegation = settings.ScrubNS
 	}
 	config := resolver.Config{
-		Anchors:     func() []dnssec.Anchor { return anchors },
-		Rules:       rulesFor(scenario, settings),
+		Anchors:     func() []dnssec.Anchor { return slices.Concat(anchors, s.tracked.anchors()) },
+		Rules:       s.rules,
 		NoMinimise:  !settings.Minimise,
 		KeepCase:    true, // recorded replies do not echo it
 		NoIPv4:      !settings.IPv4,
@@ -138,8 +145,8 @@ const recordedIterations = 150
 func rulesFor(scenario *replay.Scenario, settings *replay.Settings) *dnssec.Rules {
 	rules := dnssec.DefaultRules(true)
 	rules.MinRSABits = 512
-	rules.MaxNSEC3Iterations = uint16(settings.NSEC3Limit(scenario, recordedIterations))
 	rules.Verifiers[3] = verifyDSA
+	rules.MaxNSEC3Iterations = uint16(settings.NSEC3Limit(scenario, recordedIterations))
 	if settings.FakeSHA1 {
 		// Signatures of these were made with keys and hashes that are gone.
 		for _, algorithm := range []uint8{3, 5, 6, 7} {
@@ -153,7 +160,7 @@ func rulesFor(scenario *replay.Scenario, settings *replay.Settings) *dnssec.Rule
 
 func (s *subject) now() time.Time { return s.base.Add(s.player.Elapsed()) }
 
-func (s *subject) Close() error { return s.resolver.Close() }
+func (s *subject) Close() error { return errors.Join(s.resolver.Close(), s.tracked.close()) }
 
 // Resolve asks as a client of a DNS listener would.
 func (s *subject) Resolve(ctx context.Context, q replay.Question) *replay.Answer {
@@ -169,6 +176,7 @@ func (s *subject) Resolve(ctx context.Context, q replay.Question) *replay.Answer
 		Answer:     clientView(r.Answer, q),
 		Authority:  clientView(r.Authority, q),
 		Additional: clientView(r.Additional, q),
+		Note:       fmt.Sprintf("%s (%s) %s", r.Verdict.Status, r.Verdict.Reason, r.Verdict.Text),
 	}
 	for _, e := range r.EDE {
 		a.EDE = append(a.EDE, int(e.Code))
@@ -190,14 +198,6 @@ func clientView(rrs []resolver.RR, q replay.Question) []replay.RR {
 		out = append(out, replay.RR{Name: rr.Name.String(), Type: rr.Type, Class: dns.ClassINET, TTL: rr.TTL, Data: rr.Data})
 	}
 	return out
-}
-
-func (s *subject) ClockMoved() {}
-
-func (s *subject) NextTimer() time.Duration { return 0 }
-
-func (s *subject) AnchorState(zone string) (*replay.AnchorState, error) {
-	return nil, fmt.Errorf("trust anchors are not tracked")
 }
 
 // transport is the scenario's network.

@@ -33,6 +33,7 @@ type fact struct {
 	rcode   int
 	set     *dnssec.RRset
 	proof   []*dnssec.RRset // SOA, NSEC and NSEC3 that came with it
+	extra   *dnssec.RRset   // the zone's NS that came with a wildcard answer; told once, not kept
 	rank    rank
 	zone    dnssec.Name // whose servers said it
 	from    netip.AddrPort
@@ -259,7 +260,7 @@ func (c *classifier) positive(s *dnssec.RRset) *fact {
 	if expanded(s) {
 		f.proof = c.proof(false)
 		if ns := findSet(c.m.authority, c.d.zone, TypeNS); ns != nil && len(ns.Sigs) > 0 {
-			f.proof = append(f.proof, compact(ns))
+			f.extra = compact(ns)
 		}
 	}
 	return f

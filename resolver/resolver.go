@@ -295,6 +295,11 @@ func (o *outcome) settled() *outcome {
 	a.Queries = 0
 	c := *o
 	c.answer = &a
+	c.steps = make([]step, len(o.steps))
+	for i, s := range o.steps {
+		s.fact = s.fact.lean()
+		c.steps[i] = s
+	}
 	return &c
 }
 
@@ -313,12 +318,22 @@ func (r *Resolver) RawDNSKEY(ctx context.Context, zone dnssec.Name) (*dnssec.RRs
 	defer cancel()
 	x := r.newResolution(ctx)
 	q := question{zone, typeDNSKEY}
-	rep, fl := x.askServers(x.best(q), q)
-	if fl != nil {
-		return nil, fl
+	d := x.best(q)
+	for range r.lim.Referrals {
+		rep, fl := x.askServers(d, q)
+		if fl != nil {
+			return nil, fl
+		}
+		if rep.kind == referred { // a trust point below the root whose servers are not known yet
+			if d, fl = x.follow(rep.to); fl != nil {
+				return nil, fl
+			}
+			continue
+		}
+		if rep.kind != answered || rep.facts[0].set == nil || rep.facts[0].set.Type != typeDNSKEY {
+			return nil, fail("dnskey-missing", edeOther, "the servers of %s show no DNSKEY records", zone)
+		}
+		return rep.facts[0].set, nil
 	}
-	if rep.kind != answered || rep.facts[0].set == nil || rep.facts[0].set.Type != typeDNSKEY {
-		return nil, fail("dnskey-missing", edeOther, "the servers of %s show no DNSKEY records", zone)
-	}
-	return rep.facts[0].set, nil
+	return nil, limitReached("referrals", r.lim.Referrals)
 }

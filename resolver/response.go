@@ -80,6 +80,9 @@ func (o *outcome) response(q Question, now time.Time) *Response {
 				resp.Answer = append(resp.Answer, s.synthesised(left)...)
 			}
 		}
+		if s.fact.extra != nil {
+			resp.Authority = appendSet(resp.Authority, s.fact.extra, left)
+		}
 		for _, p := range s.fact.proof {
 			if !hasRR(resp.Authority, p.Name, p.Type) {
 				resp.Authority = appendSet(resp.Authority, p, left)

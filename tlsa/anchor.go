@@ -23,7 +23,8 @@ type search struct {
 
 	checked    map[[2]*x509.Certificate]bool // signature checks done: child, parent
 	signatures int                           // signature checks left
-	steps      int                           // certificates still to be extended
+	steps      int                           // certificates left to be put on top of a path
+	compare    int                           // comparisons of names with constraints left
 	failure    *Verdict                      // the first anchor reached whose path did not hold
 	exhausted  bool                          // a bound cut the search short
 	unread     *Verdict                      // an anchor that the parser refuses
@@ -44,12 +45,13 @@ type bareKey struct {
 
 // matchTA looks for a DANE-TA record of an authority that issued the server's
 // certificate.
-func matchTA(records []Record, q Query) Verdict {
+func matchTA(records []Record, own *presented, q Query) Verdict {
 	s := &search{
 		names: q.Names, now: q.Now,
 		checked:    map[[2]*x509.Certificate]bool{},
 		signatures: maxSignatureChecks,
-		steps:      4 * maxSignatureChecks,
+		steps:      maxSteps,
+		compare:    maxComparisons,
 	}
 	for _, r := range records {
 		if r.Usage == DANETA {
@@ -57,9 +59,9 @@ func matchTA(records []Record, q Query) Verdict {
 		}
 	}
 	if len(s.records) == 0 {
-		return noMatch(records, q.Chain)
+		return noMatch(records, own)
 	}
-	leaf, err := x509.ParseCertificate(q.Chain[0])
+	leaf, err := x509.ParseCertificate(own.der)
 	if err != nil {
 		return Verdict{Depth: -1, Cause: CauseUnparseable, Reason: fmt.Sprintf(
 			"the server's certificate cannot be read (%v), and no TLSA record of usage 3 is that of it", err)}
@@ -68,7 +70,7 @@ func matchTA(records []Record, q Query) Verdict {
 	if v, ok := s.extend([]*x509.Certificate{leaf}); ok {
 		return v
 	}
-	return s.verdict(records, q.Chain)
+	return s.verdict(records, own, len(q.Chain))
 }
 
 // gather fills pool and keys from the chain and from the records that carry a
@@ -107,7 +109,11 @@ func (s *search) add(leaf *x509.Certificate, der []byte) {
 			return
 		}
 	}
-	anchor := s.recordOf(der)
+	var anchor *Record
+	shown := &presented{der: der}
+	if i := slices.IndexFunc(s.records, shown.is); i >= 0 {
+		anchor = &s.records[i]
+	}
 	cert, err := x509.ParseCertificate(der)
 	if err != nil {
 		// RFC 7671 leaves broken neighbours open; one of them must not hide a
@@ -121,16 +127,6 @@ func (s *search) add(leaf *x509.Certificate, der []byte) {
 	s.pool = append(s.pool, issuer{cert, canonicalName(cert.RawSubject), anchor})
 }
 
-// recordOf returns the record that names a certificate, nil if none does.
-func (s *search) recordOf(der []byte) *Record {
-	for i := range s.records {
-		if s.records[i].matches(der) {
-			return &s.records[i]
-		}
-	}
-	return nil
-}
-
 // extend looks for an anchor above path, whose last certificate is the
 // highest so far; the nearest one first.
 func (s *search) extend(path []*x509.Certificate) (Verdict, bool) {
@@ -141,7 +137,8 @@ func (s *search) extend(path []*x509.Certificate) (Verdict, bool) {
 	above := s.issuersOf(path)
 	for _, p := range above {
 		if p.anchor != nil {
-			if v := s.judge(append(slices.Clip(path), p.cert), *p.anchor, len(path)); v.Outcome == Matched {
+			what := fmt.Sprintf("TLSA record %s is that of the authority %s", p.anchor.Short(), describe(p.cert))
+			if v := s.judge(append(slices.Clip(path), p.cert), *p.anchor, what); v.Outcome == Matched {
 				return v, true
 			}
 		}
@@ -162,10 +159,14 @@ func (s *search) extend(path []*x509.Certificate) (Verdict, bool) {
 
 // issuersOf returns those of the pool that issued the highest certificate of
 // path and are not in it yet. Key identifiers are hints (RFC 5280 §4.2.1.1);
-// name and signature decide.
+// name and signature decide. A self-signed certificate is the end of a path:
+// a twin with the same name and key would stand beside it, not above.
 func (s *search) issuersOf(path []*x509.Certificate) []issuer {
 	top := path[len(path)-1]
 	name := canonicalName(top.RawIssuer)
+	if canonicalName(top.RawSubject) == name && s.signed(top, top) {
+		return nil
+	}
 	var out []issuer
 	for _, p := range s.pool {
 		if p.subject == name && !slices.Contains(path, p.cert) && s.signed(top, p.cert) {
@@ -186,7 +187,9 @@ func (s *search) bareKeys(path []*x509.Certificate, above []issuer) (Verdict, bo
 		if sent || !s.signed(path[len(path)-1], k.holder) {
 			continue
 		}
-		if v := s.judge(path, k.record, len(path)-1); v.Outcome == Matched {
+		depth := len(path) - 1
+		what := fmt.Sprintf("TLSA record %s is the key that signed %s", k.record.Short(), who(depth, path[depth]))
+		if v := s.judge(path, k.record, what); v.Outcome == Matched {
 			return v, true
 		}
 	}
@@ -217,13 +220,11 @@ func affordable(key crypto.PublicKey) bool {
 	return !ok || k.N.BitLen() <= maxRSABits
 }
 
-// judge checks a path that reaches the anchor of record r.
-func (s *search) judge(path []*x509.Certificate, r Record, depth int) Verdict {
-	what := fmt.Sprintf("TLSA record %s is that of the authority %s", r.Short(), describe(path[len(path)-1]))
-	if depth == len(path)-1 && r.Selector == SPKI && r.Matching == Full && !bytes.Equal(path[depth].RawSubjectPublicKeyInfo, r.Data) {
-		what = fmt.Sprintf("TLSA record %s is the key that signed %s", r.Short(), who(depth, path[depth]))
-	}
-	cause, why := checkPath(path, s.names, s.now)
+// judge checks a path that ends at the anchor of record r, or at what its bare
+// key signed; what says which, in words.
+func (s *search) judge(path []*x509.Certificate, r Record, what string) Verdict {
+	depth := len(path) - 1
+	cause, why := s.checkPath(path)
 	if cause == CauseNone {
 		return Verdict{Outcome: Matched, Record: r, Depth: depth, Reason: what}
 	}
@@ -235,14 +236,14 @@ func (s *search) judge(path []*x509.Certificate, r Record, depth int) Verdict {
 }
 
 // verdict says why the search found nothing, the most telling reason first.
-func (s *search) verdict(records []Record, chain [][]byte) Verdict {
+func (s *search) verdict(records []Record, own *presented, sent int) Verdict {
 	switch {
 	case s.failure != nil:
 		return *s.failure
 	case s.exhausted:
 		return Verdict{Depth: -1, Cause: CauseTooMuchWork, Reason: fmt.Sprintf(
 			"the server's certificate chain takes too much work: %d certificates, of which %d in %d KiB and %d signature checks are allowed",
-			len(chain), maxChain, maxChainBytes>>10, maxSignatureChecks)}
+			sent, maxChain, maxChainBytes>>10, maxSignatureChecks)}
 	case s.unread != nil:
 		return *s.unread
 	}
@@ -253,24 +254,24 @@ func (s *search) verdict(records []Record, chain [][]byte) Verdict {
 				p.anchor.Short(), describe(p.cert))}
 		}
 	}
-	return noMatch(records, chain)
+	return noMatch(records, own)
 }
 
 // noMatch says what the server showed instead, as the records to publish.
-func noMatch(records []Record, chain [][]byte) Verdict {
+func noMatch(records []Record, own *presented) Verdict {
 	v := Verdict{Outcome: NoMatch, Depth: -1, Cause: CauseNoMatch}
 	for _, r := range records {
-		if r.Usage == DANETA && r.matches(chain[0]) {
+		if r.Usage == DANETA && own.is(r) {
 			v.Reason = fmt.Sprintf("TLSA record %s is that of the server's own %s; usage 2 stands for its issuer, usage 3 for itself",
 				r.Short(), r.what())
 			return v
 		}
 	}
-	v.Reason = "the only usable TLSA record is not that of this server"
+	v.Reason = "the usable TLSA record is not that of this server"
 	if len(records) > 1 {
 		v.Reason = fmt.Sprintf("none of the %d usable TLSA records is that of this server", len(records))
 	}
-	if seen, ok := RecordFor(chain[0]); ok {
+	if seen, ok := RecordFor(own.der); ok {
 		v.Reason += ", which shows " + seen.String()
 	}
 	return v

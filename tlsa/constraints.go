@@ -17,9 +17,6 @@ const (
 	nameIP        = 0x87
 )
 
-// maxComparisons bounds names times subtrees for one pair of certificates.
-const maxComparisons = 1 << 16
-
 // generalName is a GeneralName: a name, or the base of a subtree of names.
 type generalName struct {
 	tag   byte
@@ -29,8 +26,8 @@ type generalName struct {
 // checkConstraints holds every certificate of a path to the name constraints
 // of all above it, the anchor's included (RFC 5280 §4.2.1.10, §6.1.3).
 // Reference is the name by which the server was found: behind a wildcard it
-// is the one that counts.
-func checkConstraints(path []*x509.Certificate, reference string) (Cause, string) {
+// is the one that counts. Work is how many comparisons are left to make.
+func checkConstraints(path []*x509.Certificate, reference string, work *int) (Cause, string) {
 	for above := 1; above < len(path); above++ {
 		raw, ok := extension(path[above], oidNameConstraints)
 		if !ok {
@@ -52,11 +49,11 @@ func checkConstraints(path []*x509.Certificate, reference string) (Cause, string
 			if below == 0 {
 				names = append(names, serverNames(c, reference)...)
 			}
-			if len(names)*(len(permitted)+len(excluded)) > maxComparisons {
+			if *work -= len(names) * (len(permitted) + len(excluded)); *work < 0 {
 				return CauseTooMuchWork, who(above, path[above]) + " has too many name constraints"
 			}
 			if bad, ok := allowed(names, permitted, excluded); !ok {
-				return CauseNameConstraint, fmt.Sprintf("%s does not allow the name %s of %s", who(above, path[above]), bad, who(below, c))
+				return CauseNameConstraint, fmt.Sprintf("%s does not allow %s of %s", who(above, path[above]), bad, who(below, c))
 			}
 		}
 	}
@@ -175,14 +172,15 @@ func allowed(names, permitted, excluded []generalName) (string, bool) {
 	return "", true
 }
 
+// String names n in a message.
 func (n generalName) String() string {
 	switch n.tag {
 	case nameIP:
-		return fmt.Sprintf("%x", n.value)
+		return fmt.Sprintf("the address %x", n.value)
 	case nameDirectory:
-		return "that is its subject"
+		return "the subject"
 	}
-	return fmt.Sprintf("%.80q", n.value)
+	return fmt.Sprintf("the name %.80q", n.value)
 }
 
 // within reports whether n lies in the subtree of base, which is of the same

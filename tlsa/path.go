@@ -21,14 +21,14 @@ var (
 // first, the anchor last (or what the anchor's bare key signed). The anchor
 // is held to the same rules as what stands below it. Policies are not judged:
 // no DANE-TA user states any.
-func checkPath(path []*x509.Certificate, names []string, now time.Time) (Cause, string) {
+func (s *search) checkPath(path []*x509.Certificate) (Cause, string) {
 	between := 0 // authorities below that are not self-issued (RFC 5280 §4.2.1.9)
 	for depth, c := range path {
 		for _, check := range []func() (Cause, string){
 			func() (Cause, string) { return checkAuthority(depth, between, c) },
 			func() (Cause, string) { return checkPurpose(depth, c) },
 			func() (Cause, string) { return checkCritical(depth, c) },
-			func() (Cause, string) { return checkDates(depth, c, now) },
+			func() (Cause, string) { return checkDates(depth, c, s.now) },
 		} {
 			if cause, why := check(); cause != CauseNone {
 				return cause, why
@@ -38,12 +38,12 @@ func checkPath(path []*x509.Certificate, names []string, now time.Time) (Cause, 
 			between++
 		}
 	}
-	name, ok := matchName(path[0], names)
+	name, ok := matchName(path[0], s.names)
 	if !ok {
 		// RFC 7672 §3.2.2
-		return CauseWrongName, fmt.Sprintf("the server's certificate is for %s, not for %s", listNames(path[0]), strings.Join(names, " or "))
+		return CauseWrongName, fmt.Sprintf("the server's certificate is for %s, not for %s", listNames(path[0]), strings.Join(s.names, " or "))
 	}
-	return checkConstraints(path, name)
+	return checkConstraints(path, name, &s.compare)
 }
 
 // checkAuthority asks of every certificate above the server's own that it may
@@ -61,7 +61,7 @@ func checkAuthority(depth, between int, c *x509.Certificate) (Cause, string) {
 		return CauseNotCA, who(depth, c) + " may not sign certificates (keyUsage)"
 	}
 	if (c.MaxPathLen > 0 || c.MaxPathLenZero) && between > c.MaxPathLen {
-		return CausePathLength, fmt.Sprintf("%s allows %d authorities below it, and there are %d", who(depth, c), c.MaxPathLen, between)
+		return CausePathLength, fmt.Sprintf("%s limits the path below it to %d authorities, and it has %d", who(depth, c), c.MaxPathLen, between)
 	}
 	return CauseNone, ""
 }

@@ -152,26 +152,44 @@ func strongest(usable []Record) []Record {
 	return out
 }
 
-// matches reports whether the record's data is that of the certificate. The
-// key is taken as it stands in the certificate, never encoded anew.
-func (r Record) matches(cert []byte) bool {
-	selected := cert
-	if r.Selector == SPKI {
+// presented is a certificate that a server showed, with what records can say
+// of it, each computed once however many records there are.
+type presented struct {
+	der  []byte
+	data [2][3][]byte // by selector and matching type
+}
+
+// is reports whether the record's data is that of the certificate. The key is
+// taken as it stands in the certificate, never encoded anew.
+func (p *presented) is(r Record) bool {
+	if r.Selector > SPKI || r.Matching > SHA512 {
+		return false
+	}
+	data := &p.data[r.Selector][r.Matching]
+	if *data == nil {
+		*data = p.associate(r.Selector, r.Matching)
+	}
+	return len(*data) > 0 && bytes.Equal(*data, r.Data)
+}
+
+// associate computes certificate association data (RFC 6698 §2.1.4); it is
+// empty, not nil, where the certificate has no such part.
+func (p *presented) associate(selector, matching uint8) []byte {
+	selected := p.der
+	if selector == SPKI {
 		var ok bool
-		if selected, ok = publicKeyOf(cert); !ok {
-			return false
+		if selected, ok = publicKeyOf(p.der); !ok {
+			return []byte{}
 		}
 	}
-	switch r.Matching {
-	case Full:
-		return bytes.Equal(r.Data, selected)
+	switch matching {
 	case SHA256:
-		return bytes.Equal(r.Data, digest256(selected))
+		return digest256(selected)
 	case SHA512:
 		sum := sha512.Sum512(selected)
-		return bytes.Equal(r.Data, sum[:])
+		return sum[:]
 	}
-	return false
+	return selected
 }
 
 // what names the thing that the selector selects.

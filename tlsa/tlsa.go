@@ -27,6 +27,8 @@ const (
 	maxChain           = 10       // certificates of the chain looked at for DANE-TA
 	maxChainBytes      = 64 << 10 // and their size together, in bytes
 	maxSignatureChecks = 64       // signature checks in one Verify
+	maxSteps           = 256      // certificates put on top of a path in one Verify
+	maxComparisons     = 1 << 17  // names held to name constraints in one Verify
 	maxRSABits         = 16384    // larger moduli are not tried: their cost is the server's choice
 )
 
@@ -116,18 +118,19 @@ func Verify(q Query) Verdict {
 		return Verdict{Depth: -1, Cause: CauseNoCertificate, Reason: "the server sent no certificate"}
 	}
 	records := strongest(usable)
-	if v, ok := matchEE(records, q.Chain[0]); ok {
+	own := &presented{der: q.Chain[0]}
+	if v, ok := matchEE(records, own); ok {
 		return v
 	}
-	return matchTA(records, q)
+	return matchTA(records, own, q)
 }
 
 // matchEE looks for a DANE-EE record of the server's certificate. Nothing but
 // the key or the certificate itself counts (RFC 7672 §3.1.1), so nothing else
 // is parsed: dates, names or a broken neighbour cannot be in the way.
-func matchEE(records []Record, leaf []byte) (Verdict, bool) {
+func matchEE(records []Record, own *presented) (Verdict, bool) {
 	for _, r := range records {
-		if r.Usage == DANEEE && r.matches(leaf) {
+		if r.Usage == DANEEE && own.is(r) {
 			return Verdict{
 				Outcome: Matched, Record: r,
 				Reason: fmt.Sprintf("TLSA record %s is that of the server's %s", r.Short(), r.what()),

@@ -6,7 +6,10 @@ import (
 	"time"
 )
 
-var errUnknownState = errors.New("unknown state of a key")
+var (
+	errUnknownState = errors.New("unknown state of a key")
+	errUnverified   = errors.New("no answer was signed by a trusted key")
+)
 
 // Times of RFC 5011, and two of our own.
 const (
@@ -77,6 +80,7 @@ func Observe(set Set, o Observation, now time.Time) (Set, []Event) {
 		r.add(Event{Kind: Unverified})
 		return r.set, r.events
 	}
+	r.bootstrap()
 	for i := range r.set.Keys {
 		r.known(&r.set.Keys[i])
 	}
@@ -85,6 +89,9 @@ func Observe(set Set, o Observation, now time.Time) (Set, []Event) {
 	}
 	r.set.Keys = slices.DeleteFunc(r.set.Keys, func(k Key) bool { return k.State == Start })
 	r.set.Succeeded, r.set.Failures = now, 0
+	if o.SignatureEnd.After(r.set.SignatureEnd) {
+		r.set.SignatureEnd = o.SignatureEnd
+	}
 	r.set.Interval, r.set.Retry = intervals(&o)
 	return r.set, r.events
 }
@@ -154,10 +161,31 @@ func (r *reduction) verified() bool {
 	return false
 }
 
+// bootstrap replaces anchors without the SEP bit, which RFC 5011 does not
+// manage: the first set that such a key verifies brings secure entry points that sign it
+// too, and these take its place. There is no hold-down, as there is none for
+// the configured key itself.
+func (r *reduction) bootstrap() {
+	for i := range r.set.Keys {
+		if !r.set.Keys[i].pinned() {
+			return
+		}
+	}
+	var entries []Key
+	for _, seen := range r.o.Keys {
+		if flags := flagsOf(seen.RDATA); seen.InSet && seen.Signs && flags&flagSEP != 0 && flags&flagRevoke == 0 {
+			entries = append(entries, Key{RDATA: slices.Clone(seen.RDATA), State: Valid, Since: r.now, TTL: r.o.TTL})
+		}
+	}
+	if len(entries) > 0 {
+		r.set.Keys = entries
+	}
+}
+
 // known raises the events of one key that the set has already.
 func (r *reduction) known(k *Key) {
 	if k.Since.IsZero() {
-		k.Since = r.now // trusted by configuration; seen verified for the first time
+		k.Since, k.TTL = r.now, r.o.TTL // trusted by configuration; the first verified set
 	}
 	if k.pinned() {
 		return
@@ -310,9 +338,9 @@ func intervals(o *Observation) (interval, retry time.Duration) {
 // Schedule sets the time of the next query. random in [0,1) takes up to a tenth off, so
 // that hosts do not ask in step. A set whose keys are all revoked is not asked for
 // any more: nothing could verify the answer.
-func (s *Set) Schedule(now time.Time, random float64) {
+func (s *Set) Schedule(now time.Time, random float64, success bool) {
 	d := s.Interval
-	if s.Failures > 0 || s.Succeeded.IsZero() {
+	if !success {
 		d = s.Retry
 	}
 	if d == 0 {

@@ -128,6 +128,9 @@ type Set struct {
 	Queried   time.Time // the last query that brought an answer
 	Succeeded time.Time // the last answer that verified
 	Failures  int       // answers since then that did not verify
+	// SignatureEnd is the latest end of a signature that verified: a witness of
+	// the time up to then.
+	SignatureEnd time.Time
 	// How long until the next query after a success and after a failure
 	// (RFC 5011 §2.3), before jitter; zero before the first success.
 	Interval, Retry time.Duration

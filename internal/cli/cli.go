@@ -2,7 +2,17 @@
 // configuration, and the only place that wires the rooms together.
 package cli
 
-import "io"
+import (
+	"errors"
+	"fmt"
+	"io"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/pflag"
+
+	"danepost/queue/submit"
+)
 
 // Stdio is what a command may read and write.
 type Stdio struct {
@@ -10,5 +20,152 @@ type Stdio struct {
 	Out, Err io.Writer
 }
 
+// invocation is one run of the program: its streams and global flags.
+type invocation struct {
+	Stdio
+	configFile string
+	stateDir   string
+}
+
+// command is one native command.
+type command struct {
+	name, args, about string
+	run               func(*invocation, []string) error
+}
+
+// commands is the table behind dispatch and help.
+func commands() []command {
+	return []command{
+		{"serve", "", "run the appliance: queue, socket, maildrop, listeners", runServe},
+		{"sendmail", "[OPTIONS] [RECIPIENT ...]", "take a message from standard input, as sendmail(1)", runSendmailCommand},
+		{"queue", "list|show|cat|retry|hold|release|remove|run", "look at the queue and act on it", runQueue},
+		{"lookup", "NAME [TYPE]", "look a name up, validated, with its chain of trust", runLookup},
+		{"check", "DOMAIN", "what delivery to a domain would do, and why", runCheck},
+		{"anchor", "status|refresh", "the root's keys and how far they are trusted", runAnchor},
+		{"config", "check", "read the configuration and explain it", runConfig},
+		{"version", "", "print the version", runVersion},
+	}
+}
+
 // Main runs the program named by argv[0] and returns its exit code.
-func Main(argv []string, std Stdio) int { return 64 }
+func Main(argv []string, std Stdio) int {
+	inv := &invocation{Stdio: std}
+	name := "danepost"
+	if len(argv) == 0 {
+		argv = []string{name}
+	}
+	var err error
+	switch base := filepath.Base(argv[0]); base {
+	case "sendmail", "mailq", "newaliases":
+		name = base
+		err = runSendmail(inv, argv)
+	default:
+		err = inv.dispatch(argv[1:])
+	}
+	return exitCode(inv.Err, name, err)
+}
+
+// exitCode prints err as one line and turns it into a sysexits code.
+func exitCode(w io.Writer, name string, err error) int {
+	var silent exitStatus
+	switch {
+	case err == nil:
+		return 0
+	case errors.As(err, &silent):
+		return int(silent)
+	}
+	fmt.Fprintf(w, "%s: %s\n", name, strings.ReplaceAll(err.Error(), "\n", " "))
+	return submit.ExitCode(err)
+}
+
+// exitStatus ends the program with a code when all is said already.
+type exitStatus int
+
+func (s exitStatus) Error() string { return fmt.Sprintf("exit status %d", int(s)) }
+
+// usageError is a mistake on the command line: exit 64.
+func usageError(format string, args ...any) error {
+	return &submit.Error{Code: submit.ExitUsage, Text: fmt.Sprintf(format, args...)}
+}
+
+// configError is a mistake in a configuration: exit 78.
+func configError(err error) error {
+	return &submit.Error{Code: submit.ExitConfig, Text: err.Error()}
+}
+
+func (inv *invocation) dispatch(args []string) error {
+	fs := inv.flags("danepost")
+	fs.SetInterspersed(false)
+	if err := inv.parse(fs, args); err != nil {
+		return err
+	}
+	args = fs.Args()
+	if len(args) == 0 {
+		inv.help(inv.Err)
+		return exitStatus(submit.ExitUsage)
+	}
+	if args[0] == "help" {
+		inv.help(inv.Out)
+		return nil
+	}
+	for _, c := range commands() {
+		if c.name == args[0] {
+			return c.run(inv, args[1:])
+		}
+	}
+	return usageError("unknown command %q; `danepost help` lists them", args[0])
+}
+
+// flags returns a flag set that knows the global flags.
+func (inv *invocation) flags(name string) *pflag.FlagSet {
+	fs := pflag.NewFlagSet(name, pflag.ContinueOnError)
+	fs.SetOutput(io.Discard)
+	fs.StringVar(&inv.configFile, "config", inv.configFile, "configuration file (default "+defaultConfigFile+", absent is fine)")
+	fs.StringVar(&inv.stateDir, "state-dir", inv.stateDir, "directory of the queue and of all other state")
+	return fs
+}
+
+// parse reads args; --help prints help for the flag set and ends the program.
+func (inv *invocation) parse(fs *pflag.FlagSet, args []string) error {
+	err := fs.Parse(args)
+	if errors.Is(err, pflag.ErrHelp) {
+		inv.helpFor(fs)
+		return exitStatus(0)
+	}
+	if err != nil {
+		return usageError("%s; `danepost help` shows the usage", err)
+	}
+	return nil
+}
+
+// config loads the configuration that the global flags name.
+func (inv *invocation) config() (*Config, error) {
+	c, err := loadConfig(inv.configFile, inv.stateDir)
+	if err != nil {
+		return nil, configError(err)
+	}
+	return c, nil
+}
+
+func (inv *invocation) help(w io.Writer) {
+	fmt.Fprint(w, "danepost sends this host's mail over verified TLS (DANE), with its own DNSSEC look-ups.\n\n"+
+		"usage: danepost [--config FILE] [--state-dir DIR] COMMAND ...\n\n")
+	for _, c := range commands() {
+		fmt.Fprintf(w, "  %-9s %s\n", c.name, c.about)
+	}
+	fmt.Fprint(w, "\nCalled as sendmail, mailq or newaliases it is that program.\n"+
+		"`danepost COMMAND --help` shows a command's flags.\n")
+}
+
+func (inv *invocation) helpFor(fs *pflag.FlagSet) {
+	if fs.Name() == "danepost" {
+		inv.help(inv.Out)
+		return
+	}
+	for _, c := range commands() {
+		if c.name == fs.Name() {
+			fmt.Fprintf(inv.Out, "%s\n\nusage: danepost %s %s\n\n", c.about, c.name, c.args)
+		}
+	}
+	fmt.Fprint(inv.Out, fs.FlagUsages())
+}

@@ -74,6 +74,47 @@ func StripSignatures(next Handler) Handler {
 	}
 }
 
+// At lets an attack happen only to questions about names at or below name.
+func At(name string, attack func(Handler) Handler) func(Handler) Handler {
+	name = canonicalName(name)
+	return func(next Handler) Handler {
+		attacked := attack(next)
+		return func(q Query) *dns.Msg {
+			if dns.IsSubDomain(name, q.Name()) {
+				return attacked(q)
+			}
+			return next(q)
+		}
+	}
+}
+
+// Deny answers questions of the given types with NXDOMAIN. The proof is that
+// of another name of the zone, true and signed, so that only a reader who
+// looks at what it proves is not deceived; with "" there is none.
+func Deny(provedFor string, types ...uint16) func(Handler) Handler {
+	return func(next Handler) Handler {
+		return func(q Query) *dns.Msg {
+			if !contains(types, q.Type()) {
+				return next(q)
+			}
+			m := new(dns.Msg).SetRcode(q.Msg, dns.RcodeNameError)
+			m.Authoritative = true
+			if opt := q.Msg.IsEdns0(); opt != nil {
+				m.SetEdns0(udpSize, opt.Do())
+			}
+			if provedFor != "" {
+				other := q
+				other.Msg = q.Msg.Copy()
+				other.Msg.Question[0].Name = canonicalName(provedFor)
+				if proof := next(other); proof != nil {
+					m.Ns = proof.Ns
+				}
+			}
+			return m
+		}
+	}
+}
+
 // Fail answers questions of the given types (all if none is given) with rcode.
 func Fail(rcode int, types ...uint16) func(Handler) Handler {
 	return func(next Handler) Handler {
@@ -135,6 +176,7 @@ type Path struct {
 
 	mu       sync.Mutex
 	sessions int
+	ceased   bool
 	seen     bytes.Buffer
 }
 
@@ -185,17 +227,29 @@ func (p *Path) Seen() []byte {
 	return bytes.Clone(p.seen.Bytes())
 }
 
+// Cease ends the attack: from now on the path carries bytes and no more.
+func (p *Path) Cease() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.ceased = true
+}
+
 func (p *Path) address() netip.Addr { return p.addr }
 
 func (p *Path) serve(client net.Conn) {
 	p.mu.Lock()
 	p.sessions++
+	honest := p.ceased
 	p.mu.Unlock()
 	server, err := net.DialTimeout("tcp", net.JoinHostPort(p.to.Addr(), strconv.Itoa(p.lab.SMTPPort())), 5*time.Second)
 	if err != nil {
 		return
 	}
 	defer server.Close()
+	if honest {
+		p.both(client, server, func(dst, src net.Conn, _ bool) { io.Copy(dst, src) }) //nolint:errcheck // either end may go at any time
+		return
+	}
 	p.relay(p, client, server)
 }
 

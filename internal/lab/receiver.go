@@ -22,6 +22,7 @@ type Receiver struct {
 	resp Responder
 
 	mu       sync.Mutex
+	healed   bool
 	sessions int
 	messages []Message
 	arrived  chan struct{} // closed and replaced at each message
@@ -51,6 +52,7 @@ type Reply struct {
 	Code  int
 	Text  string // lines split at "\n"
 	After time.Duration
+	Then  string // bytes sent right behind the reply, in the same segment
 }
 
 // Responder decides the reply to a step.
@@ -60,8 +62,19 @@ type Responder func(Step) Reply
 // identity makes one without STARTTLS.
 func (l *Lab) Receiver(name string, id *Identity) *Receiver {
 	l.configuring()
+	return l.receiverAt(nthAddr(smtpNetwork, len(l.hosts)), name, id)
+}
+
+// Receiver6 is Receiver at ::1, the one IPv6 address that every host has.
+// There can be one in a lab.
+func (l *Lab) Receiver6(name string, id *Identity) *Receiver {
+	l.configuring()
+	return l.receiverAt(netip.IPv6Loopback(), name, id)
+}
+
+func (l *Lab) receiverAt(addr netip.Addr, name string, id *Identity) *Receiver {
 	r := &Receiver{
-		lab: l, name: strings.TrimSuffix(name, "."), addr: nthAddr(smtpNetwork, len(l.hosts)), id: id,
+		lab: l, name: strings.TrimSuffix(name, "."), addr: addr, id: id,
 		caps:    []string{"PIPELINING", "SIZE 52428800", "8BITMIME", "ENHANCEDSTATUSCODES", "SMTPUTF8", "DSN", "CHUNKING"},
 		arrived: make(chan struct{}),
 	}
@@ -91,6 +104,24 @@ func (r *Receiver) Wrap(w func(Responder) Responder) *Receiver {
 	r.lab.configuring()
 	r.resp = w(r.resp)
 	return r
+}
+
+// Heal ends all faults given to Wrap.
+func (r *Receiver) Heal() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.healed = true
+}
+
+// reply is what the server says to a step now.
+func (r *Receiver) reply(s Step) Reply {
+	r.mu.Lock()
+	healed := r.healed
+	r.mu.Unlock()
+	if healed {
+		return r.usual(s)
+	}
+	return r.resp(s)
 }
 
 // Messages returns what has arrived so far.

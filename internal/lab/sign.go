@@ -189,7 +189,7 @@ func (z *Zone) signSet(set *rrset) {
 	now := z.lab.opts.Now()
 	from, to := now.Add(-time.Hour), now.AddDate(0, 0, 30)
 	if z.sign.Expired {
-		from, to = now.AddDate(0, 0, -30), now.Add(-time.Hour)
+		from, to = now.AddDate(0, 0, -30), now.AddDate(0, 0, -3) // beyond the skew that some validators grant
 	}
 	sig := &dns.RRSIG{Hdr: z.header(h.Name, dns.TypeRRSIG), Algorithm: k.rr.Algorithm, KeyTag: k.rr.KeyTag(), SignerName: z.name,
 		Inception: uint32(from.Unix()), Expiration: uint32(to.Unix())}

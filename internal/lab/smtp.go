@@ -31,7 +31,7 @@ func (r *Receiver) serve(c net.Conn) {
 	r.sessions++
 	s := &session{r: r, n: r.sessions, conn: c, in: bufio.NewReader(c)}
 	r.mu.Unlock()
-	if !s.say(r.resp(s.step("CONNECT", ""))) {
+	if !s.say(r.reply(s.step("CONNECT", ""))) {
 		return
 	}
 	for {
@@ -70,7 +70,7 @@ func (s *session) say(r Reply) bool {
 		}
 		fmt.Fprintf(&b, "%d%c%s\r\n", r.Code, sep, l)
 	}
-	_, err := io.WriteString(s.conn, b.String())
+	_, err := io.WriteString(s.conn, b.String()+r.Then)
 	return err == nil && r.Code != 421
 }
 
@@ -90,7 +90,7 @@ func (s *session) do(verb, arg string) bool {
 	if verb == "BDAT" {
 		return s.chunk(arg)
 	}
-	r := s.r.resp(s.step(verb, arg))
+	r := s.r.reply(s.step(verb, arg))
 	if bad := s.sequence(verb); r.Code/100 <= 3 && r.Code != 0 && bad != "" {
 		return s.say(Reply{Code: 503, Text: "5.5.1 " + bad})
 	}
@@ -201,14 +201,14 @@ func (s *session) chunk(arg string) bool {
 		return s.say(Reply{Code: 503, Text: "5.5.1 no valid recipients"})
 	}
 	if !strings.EqualFold(last, "LAST") {
-		return s.say(s.r.resp(s.step("BDAT", arg)))
+		return s.say(s.r.reply(s.step("BDAT", arg)))
 	}
 	return s.taken(s.bdat.String())
 }
 
 func (s *session) taken(data string) bool {
 	s.msg.Data, s.msg.TLS, s.msg.At = data, s.tls, time.Now()
-	r := s.r.resp(s.step("BODY", ""))
+	r := s.r.reply(s.step("BODY", ""))
 	if r.Code/100 == 2 {
 		s.r.keep(s.msg)
 	}

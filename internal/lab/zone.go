@@ -30,7 +30,8 @@ type Signing struct {
 	Iterations uint16 // of NSEC3
 	SplitKeys  bool   // a KSK for the DNSKEY set and a ZSK for the rest
 	Algorithm  uint8  // default ECDSA P-256; also RSA/SHA-256 and Ed25519
-	Expired    bool   // all signatures ended an hour ago
+	Expired    bool   // all signatures ended three days ago
+	LongRSA    bool   // RSA/SHA-256 whose public exponent has 33 bits
 }
 
 // Zone is one zone and its only name server, alone on its address.
@@ -173,6 +174,12 @@ func (z *Zone) makeKeys() {
 	flags := []uint16{257}
 	if z.sign.SplitKeys {
 		flags = []uint16{257, 256}
+	}
+	if z.sign.LongRSA {
+		for _, f := range flags {
+			z.keys = append(z.keys, newLongKey(z.header(z.name, dns.TypeDNSKEY), f))
+		}
+		return
 	}
 	alg, bits := z.sign.Algorithm, 256
 	switch alg {

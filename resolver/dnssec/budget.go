@@ -2,7 +2,8 @@ package dnssec
 
 // Budget bounds the work of one resolution. It is not safe for concurrent use.
 // When a count would fall below zero the call that needed it returns an
-// Indeterminate verdict whose Reason names the limit.
+// Indeterminate verdict whose Reason names the limit. Once a check too many has
+// failed, no more are made.
 //
 // It also carries what one resolution can reuse: buffers, and the NSEC3
 // hashes already computed.
@@ -11,26 +12,31 @@ type Budget struct {
 	FailedChecks    int
 	NSEC3Hashes     int
 
+	failed    bool // FailedChecks was not enough
 	canonical canonicalizer
 	hashes    []hashed
 }
 
-// takeCheck pays for one signature check.
-func (b *Budget) takeCheck() bool {
-	if b.SignatureChecks <= 0 {
-		return false
+// takeCheck pays for one signature check, or names the limit that forbids it.
+func (b *Budget) takeCheck() Reason {
+	switch {
+	case b.failed:
+		return ReasonLimitFailed
+	case b.SignatureChecks <= 0:
+		return ReasonLimitChecks
 	}
 	b.SignatureChecks--
-	return true
+	return ""
 }
 
-// takeFailure pays for a check that failed.
-func (b *Budget) takeFailure() bool {
+// takeFailure pays for a check that failed, or names the limit.
+func (b *Budget) takeFailure() Reason {
 	if b.FailedChecks <= 0 {
-		return false
+		b.failed = true
+		return ReasonLimitFailed
 	}
 	b.FailedChecks--
-	return true
+	return ""
 }
 
 // takeHash pays for hashing one name.

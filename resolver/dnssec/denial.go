@@ -26,7 +26,7 @@ type Denial struct {
 	costly bool
 	// seen says that there was an NSEC or NSEC3 RRset, of use or not.
 	seen bool
-	// fault is why the first RRset that was left out did not verify.
+	// fault is why an RRset that was left out did not verify: a limit, else the first.
 	fault Verdict
 	sets  []*RRset // what verified
 }
@@ -48,7 +48,7 @@ func (k *Keys) Denial(sets []*RRset, now time.Time, b *Budget) *Denial {
 		}
 		proof := k.Verify(set, now, b)
 		if proof.Status != Secure {
-			if d.fault.Reason == "" {
+			if d.fault.Reason == "" || d.fault.Status == Bogus && proof.Status == Indeterminate {
 				d.fault = proof.Verdict
 			}
 			continue

@@ -55,6 +55,10 @@ func (m bitmap) hasData() bool {
 	return false
 }
 
+// absent reports whether the record was made up for a name that does not exist
+// (RFC 9824 §3.1).
+func (m bitmap) absent() bool { return m.has(typeNXNAME) && !m.hasData() }
+
 // delegates reports whether the name is a zone cut seen from above.
 func (m bitmap) delegates() bool { return m.has(typeNS) && !m.has(typeSOA) }
 
@@ -168,8 +172,8 @@ func (d *Denial) nsecWildcardNoData(wildcard Name, qtype uint16) bool {
 func (d *Denial) nsecNameError(name Name) bool {
 	for i := range d.nsec {
 		n := &d.nsec[i]
-		if n.owner == name && n.types.has(typeNXNAME) && !n.types.hasData() {
-			return true // RFC 9824 §3.1: made up for a name that does not exist
+		if n.owner == name && n.types.absent() {
+			return true
 		}
 		if n.denies(d.zone, name) && d.nsecDenies(n.encloser(name).Wildcard()) {
 			return true

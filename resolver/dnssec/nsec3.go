@@ -209,10 +209,8 @@ func (c *chain3) noData(name Name, qtype uint16) outcome {
 	if cover == nil {
 		return unproved
 	}
-	if match, _ := c.find(encloser.Wildcard()); match != nil {
-		if !match.types.lacks(encloser.Wildcard(), qtype) {
-			return unproved
-		}
+	wildcard := encloser.Wildcard()
+	if match, _ := c.find(wildcard); match != nil && match.types.lacks(wildcard, qtype) {
 		return by(cover)
 	}
 	// RFC 5155 §8.6 says this of DS alone, but an empty non-terminal above
@@ -225,6 +223,9 @@ func (c *chain3) noData(name Name, qtype uint16) outcome {
 
 // nameError proves that neither name nor a wildcard for it exists (RFC 5155 §8.4).
 func (c *chain3) nameError(name Name) outcome {
+	if match, _ := c.find(name); match != nil && match.types.absent() {
+		return proved
+	}
 	encloser, cover := c.encloser(name)
 	if cover == nil {
 		return unproved

@@ -65,7 +65,9 @@ const (
 
 func (v *verification) run() Proof {
 	v.worst = fault{rankNone, ReasonSignatureMissing, nil}
-	if len(v.set.Data) == 0 || !v.set.Name.IsSubdomainOf(v.zone) {
+	// DS is the parent's to sign, never the child's own (RFC 4035 §2.4).
+	ownDS := v.set.Type == typeDS && v.set.Name == v.zone
+	if len(v.set.Data) == 0 || ownDS || !v.set.Name.IsSubdomainOf(v.zone) {
 		v.worst = fault{rankSigner, ReasonSignerMismatch, nil}
 		return v.failed()
 	}
@@ -160,8 +162,9 @@ func (v *verification) verifies(sig *RRSIG, owner Name) bool {
 		case v.checks >= v.rules.MaxSigsPerRRset:
 			v.limit = ReasonLimitSigsPerRRset
 			return false
-		case !v.budget.takeCheck():
-			v.limit = ReasonLimitChecks
+		}
+		if limit := v.budget.takeCheck(); limit != "" {
+			v.limit = limit
 			return false
 		}
 		tried++
@@ -173,8 +176,8 @@ func (v *verification) verifies(sig *RRSIG, owner Name) bool {
 			return true
 		}
 		v.note(fault{rankBogus, ReasonSignatureBogus, sig})
-		if !v.budget.takeFailure() {
-			v.limit = ReasonLimitFailed
+		if limit := v.budget.takeFailure(); limit != "" {
+			v.limit = limit
 			return false
 		}
 	}

@@ -93,6 +93,7 @@ func TestVerifyReasons(t *testing.T) {
 	}
 	wantVerdict(t, keys.Verify(rrset(www, 1, "\xc0\x00\x02\x01"), testNow, plenty()).Verdict, Bogus, ReasonSignatureMissing)
 	wantVerdict(t, keys.Verify(key.signed(rrset(name(t, "www.example2."), 1, "\xc0\x00\x02\x01")), testNow, plenty()).Verdict, Bogus, ReasonSignerMismatch)
+	wantVerdict(t, keys.Verify(key.signed(rrset(zone, typeDS, "\x00\x01\x0d\x02hash")), testNow, plenty()).Verdict, Bogus, ReasonSignerMismatch)
 	wantVerdict(t, keys.Verify(key.signed(rrset(www, 1)), testNow, plenty()).Verdict, Bogus, ReasonSignerMismatch)
 }
 

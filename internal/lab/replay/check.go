@@ -9,12 +9,16 @@ import (
 )
 
 // check compares what the client was told with what the entry expects. It
-// looks at the rcode, the AD bit and the answer, at the authority and
-// additional sections only where MATCH names them by their own word, at the
-// extended error where MATCH asks for one, and at TTLs where "ttl" is named.
-// The other header flags only mirror the client's question.
-func (e *Entry) check(q Question, got *Answer) error {
-	if e.Raw != nil && e.Match&(MatchAnswer|MatchAuthority|MatchAdditional) != 0 {
+// looks at the rcode, the AD bit and the answer, at the authority section where MATCH
+// names it by its own word, at the extended error where MATCH asks for
+// one, and at TTLs where "ttl" is named. The other header flags only mirror the
+// client's question. An entry without MATCH asks for any answer at all.
+//
+// Which servers a zone has is not part of an answer: whether a resolver passes
+// NS records and their addresses along is its own choice (minimal responses),
+// so they are looked at only in the answer section.
+func (e *Entry) check(got *Answer) error {
+	if e.Raw != nil && e.Match&(MatchAnswer|MatchAuthority) != 0 {
 		return fmt.Errorf("a hexadecimal answer can only be compared by rcode and flags")
 	}
 	if e.Match&MatchRcode != 0 && got.Rcode != e.Rcode {
@@ -34,8 +38,7 @@ func (e *Entry) check(q Question, got *Answer) error {
 		want, got []RR
 	}{
 		{"answer", e.Match&MatchAnswer != 0 && !e.TC, e.Answer, got.Answer},
-		{"authority", e.Match&MatchAuthority != 0 && !e.All, e.Authority, got.Authority},
-		{"additional", e.Match&MatchAdditional != 0 && !e.All, e.Additional, got.Additional},
+		{"authority", e.Match&MatchAuthority != 0 && !e.All, withoutNS(e.Authority), withoutNS(got.Authority)},
 	} {
 		if !s.on {
 			continue
@@ -45,6 +48,14 @@ func (e *Entry) check(q Question, got *Answer) error {
 		}
 	}
 	return nil
+}
+
+// withoutNS leaves out NS records and their signatures.
+func withoutNS(rrs []RR) []RR {
+	return slices.DeleteFunc(slices.Clone(rrs), func(rr RR) bool {
+		covered := rr.Type == dns.TypeRRSIG && len(rr.Data) > 2 && rr.Data[0] == 0 && rr.Data[1] == byte(dns.TypeNS)
+		return rr.Type == dns.TypeNS || covered
+	})
 }
 
 func (e *Entry) checkEDE(got []int) error {

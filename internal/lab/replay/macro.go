@@ -18,12 +18,12 @@ type macros struct {
 // expand replaces every ${...} in s, innermost first.
 func (m *macros) expand(s string) (string, error) {
 	for {
-		end := strings.IndexByte(s, '}')
-		if end < 0 {
+		start := strings.LastIndex(s, "${")
+		if start < 0 {
 			return s, nil
 		}
-		start := strings.LastIndex(s[:end], "${")
-		if start < 0 {
+		end := start + strings.IndexByte(s[start:], '}')
+		if end < start {
 			return "", fmt.Errorf("unbalanced braces in %q", s)
 		}
 		value, err := m.eval(strings.TrimSpace(s[start+2 : end]))

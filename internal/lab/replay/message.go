@@ -63,6 +63,21 @@ func (e *Entry) matches(q *query) bool {
 	return true
 }
 
+// refers reports whether the entry is the referral, or the alias, that a
+// server would send whatever type is asked. Deckard's scenarios were made for a
+// resolver that minimises its questions with type NS; RFC 9156 §2.1 leaves
+// the type to the resolver.
+func (e *Entry) refers(q *query) bool {
+	asked := q.msg.Question[0]
+	if e.Raw != nil || len(e.Question) == 0 || e.Question[0].Qtype != dns.TypeNS || e.Match&MatchQname == 0 ||
+		!strings.EqualFold(e.Question[0].Name, asked.Name) || asked.Qtype == dns.TypeDS {
+		return false
+	}
+	alias := len(e.Answer) > 0 && e.Answer[0].Type == dns.TypeCNAME
+	referral := len(e.Answer) == 0 && !e.AA && len(e.Authority) > 0 && e.Authority[0].Type == dns.TypeNS
+	return e.Rcode == dns.RcodeSuccess && (alias || referral)
+}
+
 // reply builds the message that the entry sends back. With edns the reply
 // has an OPT record even where the entry does not speak of one.
 func (e *Entry) reply(q *query, edns bool) []byte {
@@ -78,7 +93,7 @@ func (e *Entry) reply(q *query, edns bool) []byte {
 		id = q.msg.Id
 	}
 	questions := e.Question
-	if e.CopyQuery {
+	if e.CopyQuery || e.Match&MatchQtype != 0 && e.refers(q) {
 		questions = q.msg.Question
 	}
 	out := make([]byte, 12, 512)

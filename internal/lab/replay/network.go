@@ -87,7 +87,8 @@ func (n *Network) logf(format string, args ...any) {
 	n.log = append(n.log, fmt.Sprintf(format, args...))
 }
 
-func (n *Network) note(format string, args ...any) {
+// Note adds a line to the log.
+func (n *Network) Note(format string, args ...any) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.logf(format, args...)

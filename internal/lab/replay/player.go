@@ -74,7 +74,7 @@ func (p *Player) Run(ctx context.Context) error {
 		p.Settle()
 		busy, done, err := p.serve(i)
 		if err == nil && !busy && !done {
-			p.Network.note("-- step %d %s", step.Number, step.Kind)
+			p.Network.Note("-- step %d %s", step.Number, step.Kind)
 			done, err = p.act(ctx, step)
 		}
 		if err != nil {
@@ -134,8 +134,10 @@ func toServer(step *Step, w *pending) bool {
 	return !step.Address.IsValid() || step.Address.Unmap() == w.server
 }
 
-// find returns the first entry of the first range that fits.
+// find returns the first entry of the first range that fits. In Deckard's
+// dialect a referral is a second choice.
 func (p *Player) find(step int, w *pending) *Entry {
+	var referral *Entry
 	for _, r := range p.Scenario.Ranges {
 		if step < r.From || step > r.To || len(r.Addresses) > 0 && !slices.Contains(r.Addresses, w.server) {
 			continue
@@ -144,9 +146,12 @@ func (p *Player) find(step int, w *pending) *Entry {
 			if e.matches(w.query) {
 				return e
 			}
+			if referral == nil && p.Scenario.Dialect == Deckard && e.refers(w.query) {
+				referral = e
+			}
 		}
 	}
-	return nil
+	return referral
 }
 
 // oneShot answers with the first REPLY step from i on that fits and has not
@@ -211,18 +216,20 @@ func (p *Player) ask(ctx context.Context, e *Entry) {
 	q := Question{Name: e.Question[0].Name, Type: e.Question[0].Qtype, Class: e.Question[0].Qclass, RD: e.RD, CD: e.CD, DO: e.DO, AD: e.AD}
 	a := &asked{question: q, answer: make(chan *Answer, 1)}
 	p.asked = append(p.asked, a)
-	go func() { a.answer <- p.Subject.Resolve(ctx, q) }()
+	go func() {
+		got := p.Subject.Resolve(ctx, q)
+		p.Network.Note("answer %s %s: %s %s", q.Name, dns.TypeToString[q.Type], dns.RcodeToString[got.Rcode], got.Note)
+		a.answer <- got
+	}()
 }
 
 // checkAnswer compares the answer to the question that the entry names.
 func (p *Player) checkAnswer(step *Step) (done bool, err error) {
-	if step.Entry.Match == 0 {
-		return p.anyAnswer()
-	}
 	want := step.Entry.Question[0]
 	var failed error
 	for i, a := range p.asked {
-		if !strings.EqualFold(a.question.Name, want.Name) || a.question.Type != want.Qtype {
+		any := step.Entry.Match == 0
+		if !any && (!strings.EqualFold(a.question.Name, want.Name) || a.question.Type != want.Qtype) {
 			continue
 		}
 		if a.got == nil {
@@ -232,7 +239,7 @@ func (p *Player) checkAnswer(step *Step) (done bool, err error) {
 				return false, p.hurry()
 			}
 		}
-		if err := step.Entry.check(a.question, a.got); err != nil {
+		if err := step.Entry.check(a.got); err != nil {
 			failed = err
 			continue
 		}
@@ -243,21 +250,6 @@ func (p *Player) checkAnswer(step *Step) (done bool, err error) {
 		failed = fmt.Errorf("no question %s %s waits for an answer", want.Name, dns.TypeToString[want.Qtype])
 	}
 	return false, failed
-}
-
-// anyAnswer plays a step that names nothing to compare: an answer must come
-// to the oldest question, whatever it says.
-func (p *Player) anyAnswer() (done bool, err error) {
-	if len(p.asked) == 0 {
-		return false, errors.New("no question waits for an answer")
-	}
-	select {
-	case <-p.asked[0].answer:
-		p.asked = p.asked[1:]
-		return true, nil
-	default:
-		return false, p.hurry()
-	}
 }
 
 // hurry lets whatever the resolver still waits for fail, so that it answers.

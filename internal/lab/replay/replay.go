@@ -116,7 +116,8 @@ type Answer struct {
 	Answer     []RR
 	Authority  []RR
 	Additional []RR
-	EDE        []int // RFC 8914 info codes; empty for none
+	EDE        []int  // RFC 8914 info codes; empty for none
+	Note       string // why, for people who read a failure
 }
 
 // syntaxError is an error of the file itself.

@@ -87,6 +87,9 @@ func (s *Scenario) Settings() (*Settings, error) {
 	if err := c.zones(s.Options, zones); err != nil {
 		return nil, fmt.Errorf("%s: %w", s.File, err)
 	}
+	for _, hint := range c.Hints {
+		c.QueryLocalhost = c.QueryLocalhost || hint.IsLoopback()
+	}
 	return c, nil
 }
 

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -129,7 +130,8 @@ func (p *Program) Serve(ctx context.Context) (*Daemon, error) {
 	}()
 	socket := filepath.Join(p.Config.Dir, "danepost.sock")
 	for {
-		if _, err := os.Stat(socket); err == nil {
+		if c, err := net.Dial("unix", socket); err == nil { // one left behind by a killed daemon refuses
+			c.Close()
 			return d, nil
 		}
 		select {

@@ -129,14 +129,14 @@ func (w *World) groundTruth(v *Visit) {
 func (v *Visit) attackers(w *World) {
 	for _, p := range v.Stop.Paths {
 		seen := bytes.ToUpper(p.Seen())
-		if got := bytes.Contains(seen, []byte(v.marker)); got != v.Stop.Want.Readable {
+		if got := bytes.Contains(seen, []byte(strings.ToUpper(v.marker))); got != v.Stop.Want.Readable {
 			v.wrong("the attacker read the message: %v", got)
 		}
 		if !v.Stop.Want.Readable && (bytes.Contains(seen, []byte("MAIL FROM")) || bytes.Contains(seen, []byte("RCPT TO"))) {
 			v.wrong("the attacker read the envelope")
 		}
-		if p.Sessions() == 0 {
-			v.wrong("the attacker was never connected to: nothing was shown")
+		if unasked := p.Sessions() == 0; unasked != v.Stop.Want.Unasked {
+			v.wrong("the attacker was connected to %d times", p.Sessions())
 		}
 	}
 	for _, m := range w.Evil.Messages() {

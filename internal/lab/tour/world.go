@@ -40,6 +40,7 @@ type Want struct {
 	MXStatus string // the log line's mx_status
 	DSN      string // the log line's dsn; "" not looked at
 	Readable bool   // the attacker on the path reads it: nothing that the domain published forbids it
+	Unasked  bool   // the attacker on the path is not even connected to
 }
 
 // Address returns the recipient of the Stop's message.
@@ -63,18 +64,21 @@ func New(o lab.Options) *World {
 // people are those without a stop of their own: the sender, a provider that
 // serves others' domains, and the attacker.
 func (w *World) people() {
-	w.Home, _ = w.simple("home.demo", lab.Signing{}, lab.SelfSigned("mx.home.demo"), 3, 1, 1)
-	w.host, _ = w.simple("provider.demo", lab.Signing{Denial: lab.NSEC3}, lab.SelfSigned("mx.provider.demo"), 3, 1, 1)
-	w.Evil, _ = w.simple("evil.demo", lab.Signing{}, lab.SelfSigned("mx.evil.demo"), 3, 1, 1)
+	w.Home, _ = w.simple("home.demo", lab.Signing{}, lab.SelfSigned("mx.home.demo"), pin{3, 1, 1})
+	w.host, _ = w.simple("provider.demo", lab.Signing{Denial: lab.NSEC3}, lab.SelfSigned("mx.provider.demo"), pin{3, 1, 1})
+	w.Evil, _ = w.simple("evil.demo", lab.Signing{}, lab.SelfSigned("mx.evil.demo"), pin{3, 1, 1})
 }
+
+// pin is the kind of a TLSA record (RFC 6698 §2.1).
+type pin struct{ usage, selector, matching uint8 }
 
 // simple declares a domain with one receiver, mx.domain, and one TLSA record
 // that stands for the certificate it shows.
-func (w *World) simple(domain string, s lab.Signing, id *lab.Identity, usage, selector, matching uint8) (*lab.Receiver, *lab.Zone) {
+func (w *World) simple(domain string, s lab.Signing, id *lab.Identity, p pin) (*lab.Receiver, *lab.Zone) {
 	r := w.Lab.Receiver("mx."+domain, id)
 	z := w.Lab.Zone(domain, s).Add("@ MX 10 mx", "mx A "+r.Addr())
 	if !s.None {
-		z.Add("_{port}._tcp.mx TLSA " + lab.TLSA(usage, selector, matching, id.Leaf()))
+		z.Add("_{port}._tcp.mx TLSA " + lab.TLSA(p.usage, p.selector, p.matching, id.Leaf()))
 	}
 	return r, z
 }
@@ -91,7 +95,7 @@ func deferred(mxStatus string) Want { return Want{Did: "deferred", MXStatus: mxS
 
 // goodKeys are domains whose records and certificates fit together.
 func (w *World) goodKeys() {
-	r, _ := w.simple("ee.demo", lab.Signing{}, lab.SelfSigned("mx.ee.demo"), 3, 1, 1)
+	r, _ := w.simple("ee.demo", lab.Signing{}, lab.SelfSigned("mx.ee.demo"), pin{3, 1, 1})
 	w.add(&Stop{Domain: "ee.demo", Shows: "TLSA 3 1 1, its own key", Want: verified()}, r)
 
 	ca := lab.NewAuthority("Tour CA")
@@ -101,7 +105,7 @@ func (w *World) goodKeys() {
 	w.add(&Stop{Domain: "ta.demo", Shows: "TLSA 2 0 1, an authority of its own", Want: verified()}, r)
 
 	old, now := lab.SelfSigned("mx.rolled.demo"), lab.SelfSigned("mx.rolled.demo")
-	r, z := w.simple("rolled.demo", lab.Signing{}, now, 3, 1, 1)
+	r, z := w.simple("rolled.demo", lab.Signing{}, now, pin{3, 1, 1})
 	z.Add("_{port}._tcp.mx TLSA " + lab.TLSA(3, 1, 1, old.Leaf()))
 	w.add(&Stop{Domain: "rolled.demo", Shows: "keys just rolled, old and new digest", Want: verified()}, r)
 
@@ -111,7 +115,7 @@ func (w *World) goodKeys() {
 		"_{port}._tcp.mx TLSA "+lab.TLSA(3, 1, 1, other.Leaf()), "_{port}._tcp.mx TLSA "+lab.TLSA(2, 1, 2, ca.Cert()))
 	w.add(&Stop{Domain: "mixed.demo", Shows: "3 1 1 does not fit, 2 1 2 does", Want: verified()}, r)
 
-	r, _ = w.simple("expired.demo", lab.Signing{}, lab.SelfSigned("old-name.invalid", lab.Expired), 3, 0, 1)
+	r, _ = w.simple("expired.demo", lab.Signing{}, lab.SelfSigned("old-name.invalid", lab.Expired), pin{3, 0, 1})
 	w.add(&Stop{Domain: "expired.demo", Shows: "expired, wrong name, but pinned (3 0 1)", Want: verified()}, r)
 }
 
@@ -127,7 +131,7 @@ func (w *World) goodNames() {
 	w.Lab.Zone("wildcard.demo", lab.Signing{}).Add("* MX 10 mx", "mx A "+r.Addr(), "*._tcp.mx TLSA "+lab.TLSA(3, 1, 1, id.Leaf()))
 	w.add(&Stop{Domain: "any.wildcard.demo", Shows: "MX and TLSA both from wildcards", Want: verified()}, r)
 
-	r, _ = w.simple("ee.optout", lab.Signing{Denial: lab.NSEC3}, lab.SelfSigned("mx.ee.optout"), 3, 1, 1)
+	r, _ = w.simple("ee.optout", lab.Signing{Denial: lab.NSEC3}, lab.SelfSigned("mx.ee.optout"), pin{3, 1, 1})
 	w.add(&Stop{Domain: "ee.optout", Shows: "signed, below an NSEC3 opt-out TLD", Want: verified()}, r)
 
 	w.Lab.Zone("hosted.optout", lab.Signing{Algorithm: 15}).Add("@ MX 10 mx.provider.demo.")
@@ -140,12 +144,12 @@ func (w *World) weaker() {
 	w.add(&Stop{Domain: "guest.optout", Shows: "unsigned, but its provider is signed",
 		Want: Want{Did: "delivered", Security: "dane-host", MXStatus: "insecure"}}, w.host)
 
-	r, z := w.simple("unusable.demo", lab.Signing{}, lab.SelfSigned("mx.unusable.demo"), 1, 0, 1)
+	r, z := w.simple("unusable.demo", lab.Signing{}, lab.SelfSigned("mx.unusable.demo"), pin{1, 0, 1})
 	z.Add("_{port}._tcp.mx TLSA 3 1 1 c0ffee")
 	w.add(&Stop{Domain: "unusable.demo", Shows: "only unusable TLSA records",
 		Want: Want{Did: "delivered", Security: "dane-unauthenticated", MXStatus: "secure"}}, r)
 
-	r, _ = w.simple("unsigned.demo", lab.Signing{None: true}, lab.SelfSigned("mx.unsigned.demo"), 3, 1, 1)
+	r, _ = w.simple("unsigned.demo", lab.Signing{None: true}, lab.SelfSigned("mx.unsigned.demo"), pin{3, 1, 1})
 	w.add(&Stop{Domain: "unsigned.demo", Shows: "unsigned, STARTTLS offered",
 		Want: Want{Did: "delivered", Security: "encrypted", MXStatus: "insecure"}}, r)
 
@@ -164,7 +168,7 @@ func (w *World) refusals() {
 	w.add(&Stop{Domain: "nowhere.demo", Shows: "no such domain, provably",
 		Want: Want{Did: "bounced", DSN: "5.1.2"}})
 
-	r, _ := w.simple("refuses.demo", lab.Signing{}, lab.SelfSigned("mx.refuses.demo"), 3, 1, 1)
+	r, _ := w.simple("refuses.demo", lab.Signing{}, lab.SelfSigned("mx.refuses.demo"), pin{3, 1, 1})
 	r.Wrap(lab.Answer("RCPT", 550, "5.1.1 no such mailbox"))
 	w.add(&Stop{Domain: "refuses.demo", Shows: "the receiver says 550 to the recipient",
 		Want: Want{Did: "bounced", MXStatus: "secure", DSN: "5.1.1"}}, r)
@@ -172,11 +176,11 @@ func (w *World) refusals() {
 
 // dnsAttacks sit on the way to a name server.
 func (w *World) dnsAttacks() {
-	r, z := w.simple("forged.demo", lab.Signing{}, lab.SelfSigned("mx.forged.demo"), 3, 1, 1)
+	r, z := w.simple("forged.demo", lab.Signing{}, lab.SelfSigned("mx.forged.demo"), pin{3, 1, 1})
 	z.Wrap(lab.Forge(true, "forged.demo. 60 IN MX 5 mx.evil.demo."))
 	w.add(&Stop{Domain: "forged.demo", Shows: "signed", Attack: "MX forged to mx.evil.demo", Want: deferred("bogus")}, r)
 
-	r, z = w.simple("bared.demo", lab.Signing{}, lab.SelfSigned("mx.bared.demo"), 3, 1, 1)
+	r, z = w.simple("bared.demo", lab.Signing{}, lab.SelfSigned("mx.bared.demo"), pin{3, 1, 1})
 	z.Wrap(lab.StripSignatures).Wrap(lab.Forge(false, "bared.demo. 60 IN MX 5 mx.evil.demo."))
 	w.add(&Stop{Domain: "bared.demo", Shows: "signed", Attack: "signatures stripped, MX forged", Want: deferred("bogus")}, r)
 
@@ -187,7 +191,7 @@ func (w *World) dnsAttacks() {
 	w.Lab.Zone("repinned.demo", lab.Signing{}).Add("@ MX 10 mx", "mx A "+p.Addr(), "_{port}._tcp.mx TLSA "+lab.TLSA(3, 1, 1, id.Leaf())).
 		Wrap(w.Lab.ForgePort(true, "_{port}._tcp.mx.repinned.demo. 60 IN TLSA "+lab.TLSA(3, 1, 1, stranger.Leaf())))
 	w.add(&Stop{Domain: "repinned.demo", Shows: "TLSA 3 1 1", Attack: "certificate swapped, TLSA forged to fit it",
-		Want: deferred("secure"), Paths: []*lab.Path{p}}, r)
+		Want: Want{Did: "deferred", MXStatus: "secure", Unasked: true}, Paths: []*lab.Path{p}}, r)
 }
 
 // pathAttacks sit on the way to a receiver.

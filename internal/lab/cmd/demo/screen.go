@@ -119,7 +119,7 @@ func proof(v *tour.Visit) string {
 	}
 	parts := []string{"MX " + l.MXStatus}
 	if l.Match != "" {
-		parts = append(parts, "TLSA "+l.Match+" matched")
+		parts = append(parts, "TLSA "+shortMatch(l.Match)+" matched")
 	}
 	if l.TLS != "" {
 		parts = append(parts, l.TLS)
@@ -129,6 +129,15 @@ func proof(v *tour.Visit) string {
 		parts = append(parts, "the attacker read it")
 	}
 	return strings.Join(parts, ", ")
+}
+
+// shortMatch cuts the data of a TLSA record to what the eye can compare.
+func shortMatch(match string) string {
+	f := strings.Fields(match)
+	if n := len(f) - 1; n >= 0 && len(f[n]) > 12 {
+		f[n] = f[n][:8] + "…"
+	}
+	return strings.Join(f, " ")
 }
 
 // table prints the visits; cells wrap inside their column.

@@ -1,0 +1,43 @@
+# make alone lists the targets.
+GO         ?= go
+BIN        := bin/danepost
+VERSION    := $(shell git describe --always --dirty 2>/dev/null || echo unknown)
+LDFLAGS    := -s -w
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+
+.PHONY: help
+help: ## list the targets
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## build the static binary into bin/
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN) .
+
+.PHONY: demo
+demo: build ## the main job on the built-in test internet, attacks included
+	$(GO) run ./internal/lab/cmd/demo -binary $(BIN)
+
+.PHONY: lab
+lab: build ## leave the test internet running, with a configuration for the binary
+	$(GO) run ./internal/lab/cmd/lab
+
+.PHONY: test
+test: ## vet and all tests, with the race detector
+	$(GO) vet ./...
+	$(GO) test -race ./...
+
+.PHONY: check
+check: fmt test ## format, vet, staticcheck, tests
+	$(GO) run $(STATICCHECK) ./...
+
+.PHONY: fmt
+fmt:
+	@out=$$(gofmt -l .); if [ -n "$$out" ]; then echo "not gofmt'ed:"; echo "$$out"; exit 1; fi
+
+.PHONY: dist
+dist: ## static binaries of all targets and Debian packages, into dist/
+	packaging/dist.sh
+
+.PHONY: install
+install: build ## install the binary, its sendmail names and its man page (DESTDIR, PREFIX)
+	packaging/install.sh $(BIN)

@@ -1,0 +1,143 @@
+package cli
+
+import (
+	"encoding/binary"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/miekg/dns"
+
+	"danepost/resolver"
+	"danepost/resolver/dnssec"
+)
+
+// lookupJSON is the contract of `lookup --json`; fields are only ever added.
+type lookupJSON struct {
+	Name      string     `json:"name"`
+	Type      string     `json:"type"`
+	Rcode     string     `json:"rcode"`
+	Status    string     `json:"status"`
+	Reason    string     `json:"reason"`
+	EDE       *int       `json:"ede"`
+	Answer    []string   `json:"answer"`
+	Links     []linkJSON `json:"links"`
+	Queries   int        `json:"queries"`
+	ElapsedMS int64      `json:"elapsed_ms"`
+}
+
+type linkJSON struct {
+	Owner  string `json:"owner"`
+	Target string `json:"target"`
+	Status string `json:"status"`
+}
+
+// runLookup is `danepost lookup NAME [TYPE]`. Exit 0 for secure and insecure
+// answers, 1 for bogus and indeterminate ones.
+func runLookup(inv *invocation, args []string) error {
+	fs := inv.flags("lookup")
+	asJSON := fs.Bool("json", false, "print one JSON object")
+	if err := inv.parse(fs, args); err != nil {
+		return err
+	}
+	if fs.NArg() < 1 || fs.NArg() > 2 {
+		return usageError("usage: danepost lookup NAME [TYPE]")
+	}
+	name := fs.Arg(0)
+	if _, err := dnssec.ParseName(name); err != nil {
+		return usageError("lookup: %q is no domain name: %v", name, err)
+	}
+	qtype := dns.TypeA
+	if fs.NArg() == 2 {
+		var ok bool
+		if qtype, ok = parseType(fs.Arg(1)); !ok {
+			return usageError("lookup: unknown record type %q", fs.Arg(1))
+		}
+	}
+	c, err := inv.config()
+	if err != nil {
+		return err
+	}
+	ctx, stop := untilSignal()
+	defer stop()
+	n, err := openNames(c, newLog(inv.Err, c.Log))
+	if err != nil {
+		return err
+	}
+	defer n.Close()
+	a := n.Lookup(ctx, name, qtype)
+	if *asJSON {
+		if err := json.NewEncoder(inv.Out).Encode(lookupObject(a)); err != nil {
+			return err
+		}
+	} else {
+		renderLookup(inv.Out, a)
+	}
+	if a.Status == dnssec.Bogus || a.Status == dnssec.Indeterminate {
+		return exitStatus(1)
+	}
+	return nil
+}
+
+// parseType reads a type's mnemonic or TYPEn (RFC 3597 §5).
+func parseType(s string) (uint16, bool) {
+	s = strings.ToUpper(s)
+	if t, ok := dns.StringToType[s]; ok {
+		return t, true
+	}
+	if digits, ok := strings.CutPrefix(s, "TYPE"); ok {
+		n, err := strconv.ParseUint(digits, 10, 16)
+		return uint16(n), err == nil
+	}
+	return 0, false
+}
+
+func typeWord(t uint16) string { return dns.Type(t).String() }
+
+func rcodeWord(rcode int) string {
+	if s, ok := dns.RcodeToString[rcode]; ok {
+		return s
+	}
+	return fmt.Sprintf("RCODE%d", rcode)
+}
+
+func lookupObject(a *resolver.Answer) lookupJSON {
+	o := lookupJSON{
+		Name:      a.Name.String(),
+		Type:      typeWord(a.Type),
+		Rcode:     rcodeWord(a.Rcode),
+		Status:    a.Status.String(),
+		Reason:    or(a.Text != "", a.Text, string(a.Reason)),
+		Answer:    []string{},
+		Links:     []linkJSON{},
+		Queries:   a.Queries,
+		ElapsedMS: a.Elapsed.Milliseconds(),
+	}
+	if a.EDE >= 0 && a.Status != dnssec.Secure {
+		o.EDE = &a.EDE
+	}
+	for _, rr := range a.RRs {
+		o.Answer = append(o.Answer, presentRR(rr))
+	}
+	for _, l := range a.Links {
+		o.Links = append(o.Links, linkJSON{l.Owner.String(), l.Target.String(), l.Status.String()})
+	}
+	return o
+}
+
+// presentRR writes a record in presentation format; RDATA that does not parse
+// as its type in the generic form of RFC 3597 §5.
+func presentRR(rr resolver.RR) string {
+	wire := append([]byte(rr.Name), 0, 0, 0, 1, 0, 0, 0, 0, 0, 0)
+	head := wire[len(rr.Name):]
+	binary.BigEndian.PutUint16(head[0:], rr.Type)
+	binary.BigEndian.PutUint32(head[4:], rr.TTL)
+	binary.BigEndian.PutUint16(head[8:], uint16(len(rr.Data)))
+	parsed, _, err := dns.UnpackRR(append(wire, rr.Data...), 0)
+	if err == nil {
+		return strings.ReplaceAll(parsed.String(), "\t", " ")
+	}
+	return fmt.Sprintf("%s %d IN TYPE%d \\# %d %s", rr.Name, rr.TTL, rr.Type, len(rr.Data), hex.EncodeToString(rr.Data))
+}

@@ -1,0 +1,228 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"danepost/queue"
+	"danepost/queue/submit"
+)
+
+// operator is what can be done to a queue, through its daemon or directly.
+type operator interface {
+	List(context.Context, queue.Filter) ([]queue.Summary, error)
+	Show(context.Context, string) (*queue.Detail, error)
+	Cat(context.Context, string, io.Writer) error
+	Retry(context.Context, queue.Filter) ([]queue.Done, error)
+	Hold(context.Context, queue.Filter) ([]queue.Done, error)
+	Release(context.Context, queue.Filter) ([]queue.Done, error)
+	Remove(context.Context, queue.Filter) ([]queue.Done, error)
+}
+
+// direct is a queue that this process opened itself.
+type direct struct {
+	q    *queue.Queue
+	gate *submit.Gate
+}
+
+func (d direct) List(ctx context.Context, f queue.Filter) ([]queue.Summary, error) {
+	return d.q.List(ctx, f)
+}
+func (d direct) Show(_ context.Context, id string) (*queue.Detail, error)      { return d.q.Show(id) }
+func (d direct) Cat(_ context.Context, id string, w io.Writer) error           { return d.q.Cat(id, w) }
+func (d direct) Retry(_ context.Context, f queue.Filter) ([]queue.Done, error) { return d.q.Retry(f) }
+func (d direct) Hold(_ context.Context, f queue.Filter) ([]queue.Done, error)  { return d.q.Hold(f) }
+func (d direct) Release(ctx context.Context, f queue.Filter) ([]queue.Done, error) {
+	return d.gate.Release(ctx, d.q, f)
+}
+func (d direct) Remove(_ context.Context, f queue.Filter) ([]queue.Done, error) { return d.q.Remove(f) }
+
+// withQueue gives f the queue: the daemon's where one answers, else its own.
+func withQueue(ctx context.Context, c *Config, f func(operator) error) error {
+	for _, path := range c.sockets() {
+		client := &submit.Client{Path: path}
+		if err := f(client); !errors.Is(err, submit.ErrNoDaemon) {
+			return err
+		}
+	}
+	log := quiet()
+	if err := makeState(c); err != nil {
+		return err
+	}
+	q, err := openQueue(c, log)
+	if err != nil {
+		return err
+	}
+	defer q.Close()
+	gate := submit.NewGate(gatePolicy(c), submit.Deps{Queue: q, Log: log})
+	drop := submit.Maildrop{Dir: c.Maildrop}
+	if _, err := drop.Import(ctx, gate); err != nil {
+		return err
+	}
+	return f(direct{q, gate})
+}
+
+func listQueue(ctx context.Context, c *Config, f queue.Filter) (list []queue.Summary, err error) {
+	err = withQueue(ctx, c, func(op operator) error {
+		list, err = op.List(ctx, f)
+		return err
+	})
+	return list, err
+}
+
+// kickQueue makes the selected mail due now; without a daemon it is also
+// attempted by this process.
+func kickQueue(ctx context.Context, c *Config, f queue.Filter) ([]queue.Done, error) {
+	for _, path := range c.sockets() {
+		client := &submit.Client{Path: path}
+		if done, err := client.Run(ctx, f); !errors.Is(err, submit.ErrNoDaemon) {
+			return done, err
+		}
+	}
+	return nil, kickOwnQueue(ctx, c, f)
+}
+
+func kickOwnQueue(ctx context.Context, c *Config, f queue.Filter) error {
+	a, err := openAppliance(c, backgroundLog())
+	if err != nil {
+		return err
+	}
+	err = a.importDrops(ctx)
+	if _, kerr := a.queue.Kick(f); err == nil {
+		err = kerr
+	}
+	if rerr := a.queue.RunUntilIdle(ctx, a.deliverer, 0); err == nil {
+		err = rerr
+	}
+	return errors.Join(err, a.close())
+}
+
+// selection is the flags that choose messages.
+type selection struct {
+	all                       bool
+	sender, recipient, domain string
+}
+
+func (s *selection) flags(fs *pflag.FlagSet) {
+	fs.BoolVar(&s.all, "all", false, "every message")
+	fs.StringVar(&s.sender, "sender", "", "messages from this address (\"<>\" for notices)")
+	fs.StringVar(&s.recipient, "recipient", "", "mail for this address")
+	fs.StringVar(&s.domain, "domain", "", "mail for this domain")
+}
+
+func (s *selection) filter(ids []string) queue.Filter {
+	return queue.Filter{IDs: ids, All: s.all, Sender: s.sender, Recipient: s.recipient, Domain: strings.ToLower(s.domain)}
+}
+
+func (s *selection) empty(ids []string) bool {
+	return len(ids) == 0 && *s == selection{}
+}
+
+// runQueue is `danepost queue VERB`.
+func runQueue(inv *invocation, args []string) error {
+	fs := inv.flags("queue")
+	var sel selection
+	sel.flags(fs)
+	asJSON := fs.Bool("json", false, "print JSON, one object a line")
+	linger := fs.Duration("linger", 0, "with run: stay while anything is due within this time, answering on the socket")
+	if err := inv.parse(fs, args); err != nil {
+		return err
+	}
+	if fs.NArg() == 0 {
+		return usageError("queue: say what to do: list, show, cat, retry, hold, release, remove or run")
+	}
+	c, err := inv.config()
+	if err != nil {
+		return err
+	}
+	ctx, stop := untilSignal()
+	defer stop()
+	verb, ids := fs.Arg(0), fs.Args()[1:]
+	f := sel.filter(ids)
+	switch verb {
+	case "list":
+		return inv.queueList(ctx, c, f, *asJSON)
+	case "show", "cat":
+		if len(ids) != 1 {
+			return usageError("usage: danepost queue %s ID", verb)
+		}
+		return withQueue(ctx, c, func(op operator) error { return inv.queueOne(ctx, op, verb, ids[0], *asJSON) })
+	case "run":
+		if sel.empty(ids) && *linger > 0 {
+			err := runQueueOnce(ctx, c, backgroundLog(), *linger)
+			if errors.Is(err, queue.ErrLocked) {
+				return nil // its holder looks at the maildrop again after unlocking
+			}
+			return err
+		}
+		done, err := kickQueue(ctx, c, f)
+		inv.queueDone(done, *asJSON)
+		return err
+	case "retry", "hold", "release", "remove":
+		if sel.empty(ids) {
+			return usageError("queue %s: say which: IDs, --all, --sender, --recipient or --domain", verb)
+		}
+		return withQueue(ctx, c, func(op operator) error { return inv.queueAct(ctx, op, verb, f, *asJSON) })
+	}
+	return usageError("queue: unknown verb %q; there are list, show, cat, retry, hold, release, remove and run", verb)
+}
+
+func (inv *invocation) queueList(ctx context.Context, c *Config, f queue.Filter, asJSON bool) error {
+	list, err := listQueue(ctx, c, f)
+	if err != nil {
+		return err
+	}
+	if asJSON {
+		return renderQueueJSON(inv.Out, list)
+	}
+	renderQueue(inv.Out, list, time.Now())
+	return nil
+}
+
+func (inv *invocation) queueOne(ctx context.Context, op operator, verb, id string, asJSON bool) error {
+	if verb == "cat" {
+		return op.Cat(ctx, id, inv.Out)
+	}
+	d, err := op.Show(ctx, id)
+	if err != nil {
+		return err
+	}
+	if asJSON {
+		return json.NewEncoder(inv.Out).Encode(d)
+	}
+	renderDetail(inv.Out, d, time.Now())
+	return nil
+}
+
+func (inv *invocation) queueAct(ctx context.Context, op operator, verb string, f queue.Filter, asJSON bool) error {
+	act := map[string]func(context.Context, queue.Filter) ([]queue.Done, error){
+		"retry": op.Retry, "hold": op.Hold, "release": op.Release, "remove": op.Remove,
+	}[verb]
+	done, err := act(ctx, f)
+	if err != nil {
+		return err
+	}
+	if len(done) == 0 && !asJSON {
+		fmt.Fprintf(inv.Out, "nothing to %s: no queued message matches\n", verb)
+	}
+	inv.queueDone(done, asJSON)
+	return nil
+}
+
+func (inv *invocation) queueDone(done []queue.Done, asJSON bool) {
+	enc := json.NewEncoder(inv.Out)
+	for i, d := range done {
+		if asJSON {
+			enc.Encode(&done[i])
+			continue
+		}
+		fmt.Fprintf(inv.Out, "%s  %s for %s\n", d.QueueID, d.Did, strings.Join(d.Recipients, ", "))
+	}
+}

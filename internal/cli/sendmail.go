@@ -1,0 +1,291 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"time"
+
+	"danepost/queue"
+	"danepost/queue/submit"
+)
+
+// lingerFor is how long a run in the background stays for mail that waits
+// for its next attempt.
+const lingerFor = 30 * time.Minute
+
+// sendmail is one run as sendmail(1), mailq(1) or newaliases(1).
+type sendmail struct {
+	*invocation
+	args   submit.Args
+	config *Config
+	group  *submit.DropGroup
+	source submit.Source
+}
+
+// runSendmailCommand is `danepost sendmail`.
+func runSendmailCommand(inv *invocation, args []string) error {
+	return runSendmail(inv, append([]string{"sendmail"}, args...))
+}
+
+// runSendmail is the program that argv[0] names.
+func runSendmail(inv *invocation, argv []string) error {
+	args, err := submit.ParseArgs(argv)
+	if err != nil {
+		return err
+	}
+	s := &sendmail{invocation: inv, args: args}
+	if s.group, err = submit.HoldGroup(); err != nil {
+		return err
+	}
+	// The caller of a setgid program names nothing that it trusts. Whoever
+	// gives a configuration gets it, without the group.
+	if !s.group.Setgid() && s.configFile == "" {
+		s.configFile = os.Getenv("DANEPOST_CONFIG")
+	}
+	if s.configFile != "" || s.stateDir != "" || args.Mode != submit.ModeDeliver {
+		if err := s.group.Release(); err != nil {
+			return err
+		}
+	}
+	if s.config, err = inv.configAt(s.configFile); err != nil {
+		return err
+	}
+	s.source = submit.LocalUser(uint32(os.Getuid()), "/etc/passwd")
+	switch args.Mode {
+	case submit.ModeList:
+		return s.list()
+	case submit.ModeAliases:
+		return s.checkAliases()
+	case submit.ModeVerify:
+		return s.verify()
+	case submit.ModeServe:
+		return serve(s.config, inv.Err)
+	case submit.ModeRun:
+		return s.runQueue()
+	case submit.ModeSMTP:
+		return s.smtp()
+	}
+	return s.deliver()
+}
+
+// configAt loads a configuration that the environment may have named.
+func (inv *invocation) configAt(file string) (*Config, error) {
+	with := *inv
+	with.configFile = file
+	return with.config()
+}
+
+// deliver takes one message from standard input (-bm).
+func (s *sendmail) deliver() error {
+	if len(s.args.Recipients) == 0 && !s.args.FromHeaders {
+		return usageError("no recipients: name them, or take them from the header with -t")
+	}
+	content := s.In
+	if !s.args.IgnoreDots {
+		content = submit.NewDotReader(content)
+	}
+	ctx, stop := untilSignal()
+	defer stop()
+	name := ""
+	if !s.group.Setgid() {
+		name = os.Getenv("NAME")
+	}
+	handed, err := s.handover().Do(ctx, s.args.Request(name), s.args.Attempt, content)
+	if err != nil {
+		return err
+	}
+	s.tell(handed)
+	return nil
+}
+
+// tell says with -v what happened, and in any case what the caller must know:
+// the message is safe, but something else went wrong.
+func (s *sendmail) tell(h submit.Handed) {
+	if h.Warning != nil {
+		fmt.Fprintf(s.Err, "sendmail: warning: %s\n", strings.ReplaceAll(h.Warning.Error(), "\n", " "))
+	}
+	if s.args.Verbose {
+		if h.Dropped {
+			fmt.Fprintf(s.Err, "accepted into the maildrop as %s\n", h.Key)
+		} else {
+			fmt.Fprintf(s.Err, "accepted as %s\n", h.ID)
+		}
+	}
+	if s.args.Verbose || s.args.Attempt == submit.AttemptWait {
+		for _, line := range h.Waited {
+			fmt.Fprintf(s.Err, "still queued: %s\n", line)
+		}
+	}
+}
+
+// handover lists the ways that are open to this caller.
+func (s *sendmail) handover() *submit.Handover {
+	h := &submit.Handover{Source: s.source, Now: time.Now, Socket: s.socket}
+	drop := &submit.Maildrop{Dir: s.config.Maildrop}
+	policy := gatePolicy(s.config)
+	policy.SpoolDir = os.TempDir()
+	gate := submit.NewGate(policy, submit.Deps{})
+	h.Drop = func(r *submit.Request, content io.Reader) error {
+		return s.group.Do(func() error { return drop.Write(gate, r, s.source, content) })
+	}
+	if s.group.Setgid() || !ownsState(s.config) {
+		return h
+	}
+	h.Drop = func(r *submit.Request, content io.Reader) error {
+		if err := makeOwnMaildrop(s.config); err != nil {
+			return err
+		}
+		return drop.Write(gate, r, s.source, content)
+	}
+	h.Detach = func() error { return detach(s.config) }
+	h.Attempt = s.attempt
+	return h
+}
+
+// ownsState reports whether this user may hold the queue: the state directory
+// is his, or is not there yet, or he is root.
+func ownsState(c *Config) bool {
+	if os.Geteuid() == 0 {
+		return true
+	}
+	st, err := os.Stat(c.StateDir)
+	if err != nil {
+		return errors.Is(err, os.ErrNotExist)
+	}
+	sys, ok := st.Sys().(*syscall.Stat_t)
+	return ok && int(sys.Uid) == os.Geteuid()
+}
+
+func makeOwnMaildrop(c *Config) error {
+	if err := os.MkdirAll(c.StateDir, 0o700); err != nil {
+		return &submit.Error{Code: submit.ExitCantCreate, Text: "cannot make the state directory", Err: err}
+	}
+	if err := os.MkdirAll(c.Maildrop, 0o700); err != nil {
+		return &submit.Error{Code: submit.ExitCantCreate, Text: "cannot make the maildrop", Err: err}
+	}
+	return nil
+}
+
+// sockets are the places where a daemon may answer this caller.
+func (c *Config) sockets() []string {
+	if c.File == "" && c.Socket != systemSocket && c.StateDir == defaultStateDir(false) {
+		return []string{systemSocket, c.Socket}
+	}
+	return []string{c.Socket}
+}
+
+func (s *sendmail) socket(ctx context.Context, r *submit.Request, content io.Reader) (submit.Submission, error) {
+	var err error
+	for _, path := range s.config.sockets() {
+		var sub submit.Submission
+		client := submit.Client{Path: path}
+		if sub, err = client.Submit(ctx, r, content); !errors.Is(err, submit.ErrNoDaemon) {
+			return sub, err
+		}
+	}
+	return submit.Submission{}, err
+}
+
+// attempt is -odi without a daemon: take the queue and try everything due.
+func (s *sendmail) attempt(ctx context.Context, key string) ([]string, error) {
+	err := runQueueOnce(ctx, s.config, backgroundLog(), 0)
+	if errors.Is(err, queue.ErrLocked) {
+		return nil, nil // whoever holds it imports the message after us
+	}
+	if err != nil {
+		return nil, err
+	}
+	list, err := listQueue(ctx, s.config, queue.Filter{})
+	var lines []string
+	for _, m := range list {
+		for _, r := range m.Recipients {
+			lines = append(lines, fmt.Sprintf("%s: %s: %s", m.QueueID, r.Address, recipientWords(r)))
+		}
+	}
+	return lines, err
+}
+
+// detach starts `danepost queue run` in a session of its own.
+func detach(c *Config) error {
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	args := []string{"danepost"}
+	if c.File != "" {
+		args = append(args, "--config", c.File)
+	}
+	args = append(args, "--state-dir", c.StateDir, "queue", "run", "--linger", lingerFor.String())
+	cmd := &exec.Cmd{Path: self, Args: args, Dir: "/", SysProcAttr: &syscall.SysProcAttr{Setsid: true}}
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	return cmd.Process.Release()
+}
+
+// list is -bp.
+func (s *sendmail) list() error {
+	ctx, stop := untilSignal()
+	defer stop()
+	list, err := listQueue(ctx, s.config, queue.Filter{})
+	if err != nil {
+		return err
+	}
+	return submit.WriteMailq(s.Out, list, time.Local)
+}
+
+// runQueue is -q: attempt what is queued, all or what -qI, -qR, -qS select.
+func (s *sendmail) runQueue() error {
+	ctx, stop := untilSignal()
+	defer stop()
+	f := queue.Filter{Recipient: s.args.Select.Recipient, Sender: s.args.Select.Sender, Substring: true}
+	if id := s.args.Select.ID; id != "" {
+		f.IDs = []string{id}
+	}
+	_, err := kickQueue(ctx, s.config, f)
+	return err
+}
+
+// checkAliases is -bi: there is no database to build, so the file is checked.
+func (s *sendmail) checkAliases() error {
+	file := s.config.Rewrite.Aliases
+	if file == "" {
+		fmt.Fprintln(s.Out, "no aliases file is configured ([rewrite] aliases)")
+		return nil
+	}
+	aliases, err := submit.LoadAliases(file)
+	if err != nil {
+		return err
+	}
+	if err := aliases.Check(); err != nil {
+		return err
+	}
+	fmt.Fprintf(s.Out, "%s: %d aliases, all in order; the file is read at each message\n", file, aliases.Len())
+	return nil
+}
+
+// verify is -bv: where the recipients' mail would go.
+func (s *sendmail) verify() error {
+	policy := gatePolicy(s.config)
+	if len(s.args.Recipients) == 0 {
+		return usageError("-bv: no recipients")
+	}
+	for _, word := range s.args.Recipients {
+		boxes, err := submit.ParseRecipients(word)
+		if err != nil {
+			return err
+		}
+		for _, box := range boxes {
+			for _, r := range policy.Resolve(box) {
+				fmt.Fprintf(s.Out, "%s -> %s\n", box, or(r.Hold == "", r.Address, "held: "+r.Hold))
+			}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,63 @@
+package cli
+
+import (
+	"context"
+	"crypto/tls"
+	"io"
+	"net"
+	"net/netip"
+	"time"
+
+	"danepost/queue/submit"
+)
+
+// smtp speaks SMTP on standard input and output (-bs); each message goes the
+// same ways as one handed over without SMTP.
+func (s *sendmail) smtp() error {
+	ctx, stop := untilSignal()
+	defer stop()
+	ways := s.handover()
+	server := &submit.SMTP{
+		Hostname: s.config.Hostname, MaxSize: int64(s.config.Queue.MaxMessageMB) << 20,
+		Now: time.Now, Log: quiet(),
+		Submit: func(ctx context.Context, r *submit.Request, _ submit.Source, content io.Reader) (submit.Receipt, error) {
+			handed, err := ways.Do(ctx, r, s.args.Attempt, content)
+			if err != nil {
+				return submit.Receipt{}, err
+			}
+			return submit.Receipt{ID: or(handed.Dropped, handed.Key, handed.ID)}, nil
+		},
+	}
+	return server.ServeStdio(ctx, s.source, s.In, s.Out)
+}
+
+// listenSMTP opens the listener of [submission]; nil when it is off.
+func (a *appliance) listenSMTP() (*submit.SMTP, net.Listener, error) {
+	c := a.config.Submission
+	if c.Listen == "" {
+		return nil, nil, nil
+	}
+	server := &submit.SMTP{
+		Submit: a.gate.Accept, Hostname: a.config.Hostname, MaxSize: a.gate.MaxSize,
+		UsersFile: c.UsersFile, Now: time.Now, Log: a.log,
+	}
+	for _, cidr := range c.Allow {
+		prefix, err := netip.ParsePrefix(cidr)
+		if err != nil {
+			return nil, nil, configError(err)
+		}
+		server.Allow = append(server.Allow, prefix)
+	}
+	if c.TLSCert != "" {
+		cert, err := tls.LoadX509KeyPair(c.TLSCert, c.TLSKey)
+		if err != nil {
+			return nil, nil, configError(err)
+		}
+		server.TLS = &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}
+	}
+	ln, err := net.Listen("tcp", c.Listen)
+	if err != nil {
+		return nil, nil, &submit.Error{Code: submit.ExitUnavailable, Text: "cannot listen for submissions ([submission] listen)", Err: err}
+	}
+	return server, ln, nil
+}

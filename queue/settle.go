@@ -1,0 +1,191 @@
+package queue
+
+import (
+	"bytes"
+	"errors"
+	"math/rand/v2"
+	"time"
+)
+
+// settlement is what came of an item's recipients.
+type settlement struct {
+	item    *Item
+	results []Result
+}
+
+// plan is one transaction that settles: records and notices.
+type plan struct {
+	updates           []update
+	notices           []*entry
+	staged            []*staged
+	delivered, failed int64
+}
+
+// settle commits what came of attempts, with the notices that tell of it. It
+// does not give up while the disk may recover and the run goes on: what was
+// delivered and is not recorded would be sent again.
+func (r *runner) settle(list []settlement) error {
+	wait := time.Second
+	err := r.trySettle(list)
+	for stuck := false; err != nil; err = r.trySettle(list) {
+		if errors.Is(err, errChanged) {
+			continue
+		}
+		if fatal := r.q.store.commit.health(); fatal != nil {
+			return fatal
+		}
+		if !stuck {
+			stuck = true
+			r.events <- event{stuck: 1}
+			defer func() { r.events <- event{stuck: -1} }()
+			r.q.o.Log.Error("outcomes cannot be recorded; nothing new is sent until they are", "error", err)
+		}
+		select {
+		case <-time.After(wait):
+			wait = min(2*wait, 30*time.Second)
+		case <-r.work.Done():
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *runner) trySettle(list []settlement) error {
+	p, err := r.plan(list)
+	if err == nil {
+		var files []string
+		files, err = r.q.store.settle(p.updates, p.notices, func(run *RunRecord) {
+			run.Delivered += p.delivered
+			run.Failed += p.failed
+			run.Accepted += int64(len(p.notices))
+		})
+		r.q.unlink(files)
+	}
+	if err != nil {
+		for _, s := range p.staged {
+			s.discard()
+		}
+		return err
+	}
+	for _, n := range p.notices {
+		r.q.changed(false, n.id)
+	}
+	return nil
+}
+
+// plan computes the transaction from the records as they are now, and lets
+// the handler compose the notices.
+func (r *runner) plan(list []settlement) (*plan, error) {
+	p := &plan{}
+	for _, s := range list {
+		fates, err := r.fates(p, s)
+		if err != nil {
+			return p, err
+		}
+		for _, kind := range []NoticeKind{NoticeFailure, NoticeDelay, NoticeSuccess} {
+			if len(fates[kind]) == 0 {
+				continue
+			}
+			if err := r.compose(p, s.item, kind, fates[kind]); err != nil {
+				return p, err
+			}
+		}
+	}
+	return p, nil
+}
+
+// fates judges a settlement's results, adds the updates to the plan, and
+// returns what the sender is to be told.
+func (r *runner) fates(p *plan, s settlement) (map[NoticeKind][]Result, error) {
+	indexes := make([]int, len(s.results))
+	byIndex := make(map[int]Result, len(s.results))
+	for i, res := range s.results {
+		indexes[i], byIndex[res.Index] = res.Index, res
+	}
+	list, err := r.q.store.recipients(s.item.ID, indexes)
+	if err != nil {
+		return nil, err
+	}
+	a := attempted{now: r.q.store.clock.now(), wall: r.q.o.Now(), jitter: rand.Float64()}
+	tell := map[NoticeKind][]Result{}
+	for _, n := range list {
+		if n.err != nil {
+			continue // held as it is
+		}
+		a.result = byIndex[n.index]
+		f := r.policy.judge(n.recipient, a)
+		u := update{id: s.item.ID, index: n.index, was: n.record}
+		if !f.ended {
+			u.now = f.next.encode()
+		}
+		p.updates = append(p.updates, u)
+		if f.tell {
+			tell[f.kind] = append(tell[f.kind], f.result)
+		}
+		switch f.result.Outcome {
+		case Delivered:
+			p.delivered++
+		case Failed:
+			p.failed++
+		}
+	}
+	return tell, nil
+}
+
+// compose asks for a notice and stages it.
+func (r *runner) compose(p *plan, item *Item, kind NoticeKind, about []Result) error {
+	n := r.h.Notice(item, kind, about)
+	if n == nil || len(n.Envelope.Recipients) == 0 {
+		return nil
+	}
+	s, err := r.q.body.stage(bytes.NewReader(n.Content), 0, func() error { return nil })
+	if err != nil {
+		return err
+	}
+	p.staged = append(p.staged, s)
+	n.Envelope.DropKey = ""
+	e, err := r.q.entry(n.Envelope, s)
+	if err != nil {
+		return err
+	}
+	p.notices = append(p.notices, e)
+	return nil
+}
+
+// share settles jobs of an unreachable destination with the outcome of the
+// one that found out, in few transactions.
+func (r *runner) share(jobs []*job, down Result) {
+	const together = 100
+	var err error
+	for len(jobs) > 0 {
+		n := min(len(jobs), together)
+		err = errors.Join(err, r.shareSome(jobs[:n], down))
+		for _, j := range jobs[:n] {
+			left, readErr := r.left(j)
+			r.events <- event{job: j, left: left, shared: true, err: errors.Join(err, readErr)}
+		}
+		jobs = jobs[n:]
+	}
+}
+
+func (r *runner) shareSome(jobs []*job, down Result) error {
+	var list []settlement
+	for _, j := range jobs {
+		indexes := make([]int, len(j.rcpts))
+		for i, rcpt := range j.rcpts {
+			indexes[i] = rcpt.index
+		}
+		item, err := r.item(j, indexes)
+		if err != nil {
+			continue // gone, or for its own attempt to find out
+		}
+		s := settlement{item: item}
+		for _, rcpt := range item.Recipients {
+			res := down
+			res.Index, res.Address = rcpt.Index, rcpt.Address
+			s.results = append(s.results, res)
+		}
+		list = append(list, s)
+	}
+	return r.settle(list)
+}

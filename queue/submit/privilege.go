@@ -1,0 +1,86 @@
+package submit
+
+import (
+	"fmt"
+	"os"
+	"syscall"
+)
+
+// DropGroup is the group a setgid binary runs with. The bit covers the whole
+// program while only writing a drop file needs it: a program calls HoldGroup
+// before anything else, which lowers the group, and raises it for Do alone.
+type DropGroup struct {
+	real, drop int
+}
+
+// HoldGroup lowers the effective group to the caller's own. Setgid reports
+// whether there was anything to lower; then the caller is not the one whose
+// files the program works with, and neither its environment nor a file it
+// names may configure anything.
+func HoldGroup() (*DropGroup, error) {
+	g := &DropGroup{real: os.Getgid(), drop: os.Getegid()}
+	if !g.Setgid() {
+		return g, nil
+	}
+	if err := syscall.Setresgid(-1, g.real, -1); err != nil {
+		return nil, &Error{Code: ExitOSErr, Text: "cannot lower the group", Err: err}
+	}
+	return g, nil
+}
+
+// Setgid reports whether the program was started with a group that its caller
+// does not have.
+func (g *DropGroup) Setgid() bool { return g.real != g.drop }
+
+// Do runs f with the drop group. Not for concurrent use.
+func (g *DropGroup) Do(f func() error) error {
+	if !g.Setgid() {
+		return f()
+	}
+	if err := syscall.Setresgid(-1, g.drop, -1); err != nil {
+		return &Error{Code: ExitOSErr, Text: "cannot take the group of the maildrop", Err: err}
+	}
+	defer syscall.Setresgid(-1, g.real, -1)
+	return f()
+}
+
+// Release gives the drop group up for good; every way but the drop does that
+// first.
+func (g *DropGroup) Release() error {
+	if !g.Setgid() {
+		return nil
+	}
+	g.drop = g.real
+	if err := syscall.Setresgid(g.real, g.real, g.real); err != nil {
+		return &Error{Code: ExitOSErr, Text: "cannot give up the group of the maildrop", Err: err}
+	}
+	return nil
+}
+
+// BecomeOwner makes root the owner of dir for good, so that what it writes in
+// there stays readable to the daemon. Others, and root where it owns dir, stay
+// who they are.
+func BecomeOwner(dir string) error {
+	if os.Geteuid() != 0 {
+		return nil
+	}
+	st, err := os.Stat(dir)
+	if err != nil {
+		return &Error{Code: ExitOSErr, Text: "cannot see whose the state directory is", Err: err}
+	}
+	sys, ok := st.Sys().(*syscall.Stat_t)
+	if !ok || sys.Uid == 0 {
+		return nil
+	}
+	uid, gid := int(sys.Uid), int(sys.Gid)
+	if err := syscall.Setgroups([]int{gid}); err != nil {
+		return &Error{Code: ExitOSErr, Text: fmt.Sprintf("cannot become user %d, the owner of %s", uid, dir), Err: err}
+	}
+	if err := syscall.Setresgid(gid, gid, gid); err != nil {
+		return &Error{Code: ExitOSErr, Text: fmt.Sprintf("cannot become user %d, the owner of %s", uid, dir), Err: err}
+	}
+	if err := syscall.Setresuid(uid, uid, uid); err != nil {
+		return &Error{Code: ExitOSErr, Text: fmt.Sprintf("cannot become user %d, the owner of %s", uid, dir), Err: err}
+	}
+	return nil
+}
