@@ -136,8 +136,13 @@ func TestPoolIsBounded(t *testing.T) {
 		rt := route{hop: hop{level: LevelMay, port: 25}}
 		facts.a, facts.aaaa = r.dns.Lookup(context.Background(), "mx.good.example", 1), r.dns.Lookup(context.Background(), "mx.good.example", 28)
 		plan, _ := planHost(&rt, &facts)
-		s := &session{plan: &plan, addr: netip.MustParseAddr("192.0.2.1")}
-		if f := r.connect(context.Background(), s); f != nil {
+		got, f := r.race(context.Background(), plan.addrs, 25)
+		if f != nil {
+			t.Fatal(f)
+		}
+		left := 0
+		s, f := r.bring(context.Background(), &plan, got, &left)
+		if f != nil {
 			t.Fatal(f)
 		}
 		sessions = append(sessions, s)
@@ -453,6 +458,23 @@ func TestClientHello(t *testing.T) {
 	}
 	if len(hello.SupportedProtos) > 0 {
 		t.Errorf("ALPN %q", hello.SupportedProtos)
+	}
+}
+
+// TestOldMiddlebox: a path that lets no large ClientHello through costs a
+// second connection, not the mail, and TLS all the same.
+func TestOldMiddlebox(t *testing.T) {
+	rec := &receiver{tlsConfig: func(c *tls.Config) {
+		c.GetConfigForClient = func(h *tls.ClientHelloInfo) (*tls.Config, error) {
+			if slices.Contains(h.SupportedCurves, tls.X25519MLKEM768) {
+				return nil, errors.New("too large for me")
+			}
+			return nil, nil
+		}
+	}}
+	r := goodRig(t, rec)
+	if res := r.one(); res.Outcome != queue.Delivered || res.Security != "dane-verified" || rec.sessions != 2 {
+		t.Errorf("%+v over %d sessions", res, rec.sessions)
 	}
 }
 

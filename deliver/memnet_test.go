@@ -212,3 +212,10 @@ func (c *memConn) SetWriteDeadline(t time.Time) error {
 	c.out.notify()
 	return nil
 }
+
+// forget lets go of connections that are over.
+func (n *memNet) forget() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.conns, n.dialed = nil, nil
+}
