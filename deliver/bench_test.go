@@ -20,22 +20,43 @@ func BenchmarkWarm(b *testing.B) {
 	}
 }
 
-// BenchmarkCold is a connection and a full handshake for each message, with
-// the key exchanges that a client may offer.
+// BenchmarkCold is a connection and a full handshake for each message.
 func BenchmarkCold(b *testing.B) {
-	for name, curves := range map[string][]tls.CurveID{
-		"hybrid": {tls.X25519MLKEM768}, "x25519": {tls.X25519}, "p256": {tls.CurveP256},
-	} {
+	r := goodRig(b, &receiver{})
+	for b.Loop() {
+		r.pool.close()
+		r.pool = newPool(0, 0)
+		r.tickets = tls.NewLRUClientSessionCache(1)
+		if res := r.one(); res.Outcome != queue.Delivered {
+			b.Fatalf("%+v", res)
+		}
+		r.net.forget()
+	}
+}
+
+// BenchmarkHandshake is a full handshake and its DANE verdict in both manners,
+// the server's work included.
+func BenchmarkHandshake(b *testing.B) {
+	p := thePKI()
+	r := goodRig(b, &receiver{})
+	rt := r.findRoute(b.Context(), r.cfg.hopFor("good.example"))
+	plan := r.findPlan(b.Context(), &rt, r.findGroup(b.Context(), &rt, 0)[0])
+	for name, m := range map[string]manner{"hybrid": mannerHybrid, "classic": mannerClassic} {
 		b.Run(name, func(b *testing.B) {
-			r := goodRig(b, &receiver{tlsConfig: func(c *tls.Config) { c.CurvePreferences = curves }})
 			for b.Loop() {
-				r.pool.close()
-				r.pool = newPool(0, 0)
 				r.tickets = tls.NewLRUClientSessionCache(1)
-				if res := r.one(); res.Outcome != queue.Delivered {
-					b.Fatalf("%+v", res)
+				x, y := memPipe(nil, nil)
+				done := make(chan error, 1)
+				go func() {
+					done <- tls.Server(y, &tls.Config{Certificates: []tls.Certificate{p.self.chain()}}).Handshake()
+				}()
+				var pr peer
+				if err := tls.Client(x, r.tlsConfig(&plan, m, &pr)).Handshake(); err != nil {
+					b.Fatal(err)
 				}
-				r.net.forget()
+				if err := <-done; err != nil {
+					b.Fatal(err)
+				}
 			}
 		})
 	}

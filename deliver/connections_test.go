@@ -512,3 +512,36 @@ func TestOwnAddress(t *testing.T) {
 		t.Errorf("%+v", res)
 	}
 }
+
+// TestSourceAddress: real sockets, from the configured address.
+func TestSourceAddress(t *testing.T) {
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	rec := &receiver{cert: thePKI().self.chain()}
+	from := make(chan string, 1)
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		c, err := l.Accept()
+		if err != nil {
+			return
+		}
+		defer c.Close()
+		host, _, _ := net.SplitHostPort(c.RemoteAddr().String())
+		from <- host
+		rec.serve(c)
+	})
+	port := netip.MustParseAddrPort(l.Addr().String()).Port()
+	r := newRig(t, "good.example MX secure 10 mx.good.example\nmx.good.example A secure 127.0.0.1\nmx.good.example AAAA secure nodata\n"+
+		fmt.Sprintf("_%d._tcp.mx.good.example TLSA secure %s", port, thePKI().self.tlsa(3, 1, 1)), func(c *Config) {
+		c.Dial, c.SourceIPv4, c.Port = nil, netip.MustParseAddr("127.0.0.77"), port
+	})
+	res := r.one()
+	r.Close()
+	l.Close()
+	wg.Wait()
+	if res.Security != "dane-verified" || <-from != "127.0.0.77" {
+		t.Errorf("%+v", res)
+	}
+}
