@@ -145,7 +145,8 @@ func (a *asking) next() *choice {
 		}
 		for _, name := range a.glued {
 			// Servers that all keep silent will not say their own addresses either.
-			if a.heard || !name.IsSubdomainOf(a.d.zone) {
+			// Nor are the root's addresses to be had from anyone else.
+			if a.d.zone != dnssec.Root && (a.heard || !name.IsSubdomainOf(a.d.zone)) {
 				a.names = append(a.names, name)
 			}
 		}

@@ -25,7 +25,8 @@ type resolution struct {
 
 	forward bool // recursive servers are asked
 	waiting *flight
-	priming bool
+	priming bool                        // or tried to already
+	probeNS bool                        // servers do not answer probes for A, but for NS
 	stuck   map[dnssec.Name]bool        // zones whose server addresses are being looked for
 	pending map[question]bool           // questions under way
 	seen    map[question]*fact          // facts that must not outlive the resolution
@@ -73,6 +74,7 @@ const (
 	edeNotReady      = 14
 	edeProhibited    = 18
 	edeNoReachable   = 22
+	edeNetworkError  = 23
 )
 
 // limitReached makes the failure of a resolution that ran past a limit.
@@ -207,7 +209,7 @@ func (x *resolution) descend(q question, d *delegation) (*fact, *failure) {
 		rep, fl := x.ask(d, probe)
 		switch {
 		case fl != nil && probe != q && !x.spent():
-			shown.all() // an odd server: RFC 9156 §2.3 step 6 falls back to the whole name
+			shown.failed(x)
 		case fl != nil:
 			return nil, fl
 		case rep.kind == referred:

@@ -15,6 +15,9 @@ type judgement struct {
 	until  time.Time // end of the TTL that the signatures allow; zero if they set none
 	denial *dnssec.Denial
 	zone   dnssec.Name // that proved it
+	// A wildcard expansion: its closest encloser; nsHolds says that the NS RRset beside it verified.
+	wildcard dnssec.Name
+	nsHolds  bool
 }
 
 // settle finds q and has it judged; data that is Bogus is asked for again, from
@@ -107,6 +110,7 @@ func (x *resolution) keep(f *fact, j *judgement) *fact {
 		x.store(&c)
 	}
 	x.addDenial(j, &c)
+	x.addWildcard(j, &c)
 	return &c
 }
 
@@ -117,16 +121,26 @@ func (x *resolution) judge(q question, f *fact) *judgement {
 	if f.judged != nil {
 		return f.judged
 	}
+	if f.set != nil && f.set.Type == typeRRSIG {
+		return &judgement{Verdict: dnssec.Verdict{ // RFC 4035 §2.2: there is no RRSIG of an RRSIG
+			Status: dnssec.Insecure, Reason: "signature-unsigned", EDE: -1, Text: "signatures are not signed themselves",
+		}}
+	}
 	owner := f.name
 	if f.qtype == typeDS && owner != dnssec.Root {
 		owner = owner.Parent() // parent side data (RFC 4035 §3.1.4.1)
 	}
 	at, signed := signer(f, owner)
 	t := x.trustFor(at, signed)
+	if top, _ := x.anchorsOver(owner); t.Status == dnssec.Insecure && top.IsBelow(at) {
+		// An anchor stands between, so that what is insecure above it says nothing.
+		at = owner
+		t = x.trustFor(at, false)
+	}
 	j := x.weigh(t, q, f)
 	if j.Status == dnssec.Bogus && t.Status == dnssec.Secure && at != owner {
 		t2 := x.trustFor(owner, false)
-		if t2.Status == dnssec.Insecure || t2.Status == dnssec.Secure && t2.zone != t.zone {
+		if t2.Status != dnssec.Indeterminate && t2.zone != t.zone {
 			t, j = t2, x.weigh(t2, q, f)
 		}
 	}
@@ -188,6 +202,10 @@ func (x *resolution) weigh(t *trust, q question, f *fact) *judgement {
 		j.Status, j.Reason, j.EDE = dnssec.Bogus, dnssec.ReasonSignerMismatch, edeBogus
 		return j
 	}
+	j.wildcard = p.Wildcard
+	if ns := findSet(f.proof, t.zone, TypeNS); ns != nil {
+		j.nsHolds = t.keys.Verify(ns, x.now, &x.budget).Status == dnssec.Secure
+	}
 	j.denial = t.keys.Denial(f.proof, x.now, &x.budget)
 	j.Verdict = j.denial.WildcardAnswer(f.set.Name, p.Wildcard, &x.budget)
 	if j.Status == dnssec.Bogus {
@@ -201,7 +219,7 @@ func (x *resolution) weigh(t *trust, q question, f *fact) *judgement {
 func (j *judgement) proofs(sets []*dnssec.RRset) []*dnssec.RRset {
 	var out []*dnssec.RRset
 	for _, s := range sets {
-		if s.Type == typeSOA {
+		if s.Type == typeSOA || s.Type == TypeNS && j.nsHolds {
 			out = append(out, s)
 		}
 	}

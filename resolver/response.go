@@ -55,6 +55,12 @@ func (o *outcome) response(q Question, now time.Time) *Response {
 	if o.verdict.EDE >= 0 && o.verdict.Reason != "not-checked" {
 		resp.EDE = append(resp.EDE, EDE{uint16(o.verdict.EDE), o.verdict.Text})
 	}
+	for _, s := range o.steps {
+		if s.fact.note != "" {
+			resp.EDE = append(resp.EDE, EDE{edeOther, s.fact.note})
+			break
+		}
+	}
 	if o.failed() {
 		resp.Rcode = rcodeServFail
 		return resp

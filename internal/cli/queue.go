@@ -98,7 +98,7 @@ func kickOwnQueue(ctx context.Context, c *Config, f queue.Filter) error {
 	if _, kerr := a.queue.Kick(f); err == nil {
 		err = kerr
 	}
-	if rerr := a.queue.RunUntilIdle(ctx, a.deliverer, 0); err == nil {
+	if rerr := a.queue.RunUntilIdle(ctx, a.meter, 0); err == nil {
 		err = rerr
 	}
 	return errors.Join(err, a.close())
