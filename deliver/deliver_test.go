@@ -125,10 +125,3 @@ func TestCheck(t *testing.T) {
 		t.Fatalf("got %s", out)
 	}
 }
-
-func TestNotice(t *testing.T) {
-	r := newRig(t, "")
-	it := item(testMessage, "b@good.example")
-	n := r.Notice(it, queue.NoticeFailure, []queue.Result{{Address: "b@good.example", Outcome: queue.Failed, Reason: "no such user", DSN: "5.1.1", Host: "mx.good.example", Reply: "550 5.1.1 no such user"}})
-	t.Logf("%s", n.Content)
-}

@@ -207,7 +207,7 @@ func (s *session) startTLS(ctx context.Context) *failure {
 func (h *hostPlan) mandate() string {
 	switch {
 	case h.level == LevelDANE || h.level == LevelDANEOnly || h.unauthenticated:
-		return "its TLSA records make mandatory (RFC 7672 §2.2)"
+		return "its TLSA records make mandatory (RFC 7672 section 2.2)"
 	case h.requireTLS:
 		return "REQUIRETLS makes mandatory"
 	}

@@ -19,12 +19,16 @@ import (
 	"danepost/internal/lab/replay"
 )
 
-// replayFolder is where recorded scenarios are, "" where there are none.
-func replayFolder(t *testing.T) string {
-	dir := os.Getenv("DANEPOST_REPLAY")
-	if dir == "" {
-		dir = filepath.Join("..", "..", "shared", "replay") // beside the repository
+// recordedFolder is where recorded scenarios are, if there are any.
+func recordedFolder() string {
+	if dir := os.Getenv("DANEPOST_REPLAY"); dir != "" {
+		return dir
 	}
+	return filepath.Join("..", "..", "shared", "replay") // beside the repository
+}
+
+func replayFolder(t *testing.T) string {
+	dir := recordedFolder()
 	if _, err := os.Stat(dir); err != nil {
 		t.Skipf("no recorded scenarios in %s; set DANEPOST_REPLAY to the folder that holds unbound/ and deckard/", dir)
 	}

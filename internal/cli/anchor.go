@@ -25,6 +25,11 @@ func runAnchor(inv *invocation, args []string) error {
 	if err != nil {
 		return err
 	}
+	if verb == "refresh" {
+		if err := makeState(c); err != nil {
+			return err
+		}
+	}
 	n, err := openNames(c, newLog(inv.Err, c.Log))
 	if err != nil {
 		return err
