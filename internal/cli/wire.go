@@ -81,7 +81,7 @@ func deliverConfig(c *Config, log *slog.Logger) (deliver.Config, error) {
 			STARTTLS: time.Duration(t.STARTTLS), Mail: time.Duration(t.Mail), RCPT: time.Duration(t.Rcpt),
 			Data: time.Duration(t.Data), Block: time.Duration(t.Block), Dot: time.Duration(t.Dot),
 		},
-		Postmaster: c.Postmaster, Log: log,
+		Postmaster: c.Postmaster, MaxAge: time.Duration(c.Queue.MaxAge), Log: log,
 	}
 	dc.SourceIPv4, _ = netip.ParseAddr(c.Deliver.SourceIPv4)
 	dc.SourceIPv6, _ = netip.ParseAddr(c.Deliver.SourceIPv6)
