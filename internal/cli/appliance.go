@@ -25,6 +25,7 @@ type appliance struct {
 	queue     *queue.Queue
 	names     *names
 	deliverer *deliver.Deliverer
+	meter     *meter // the deliverer, counted: what the queue calls
 	gate      *submit.Gate
 	drop      *submit.Maildrop
 }
@@ -49,6 +50,7 @@ func openAppliance(c *Config, log *slog.Logger) (*appliance, error) {
 	}
 	a := &appliance{config: c, log: log, queue: q, names: n}
 	a.deliverer = deliver.New(dc, n)
+	a.meter = newMeter(a.deliverer)
 	a.gate = submit.NewGate(gatePolicy(c), submit.Deps{Queue: q, Log: log})
 	a.drop = &submit.Maildrop{Dir: c.Maildrop}
 	if err := os.MkdirAll(c.Maildrop, 0o700); err != nil {
@@ -64,6 +66,12 @@ func makeState(c *Config) error {
 		return &submit.Error{Code: submit.ExitCantCreate, Text: "cannot make the state directory", Err: err}
 	}
 	return submit.BecomeOwner(c.StateDir)
+}
+
+// handler delivers, and sees to it that notices to this host's own senders
+// reach a mailbox.
+func (a *appliance) handler() queue.Handler {
+	return submit.LocalNotices{Handler: a.meter, Policy: &a.gate.Policy}
 }
 
 func (a *appliance) close() error {
@@ -97,16 +105,13 @@ func (t *tasks) run(f func() error) {
 func (a *appliance) work(ctx context.Context, run func(context.Context) error, yield func()) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	smtp, smtpListener, err := a.listenSMTP()
+	services, err := a.listen()
 	if err != nil {
 		return err
 	}
 	ln, err := submit.ListenSocket(a.config.Socket) // last: it says that all is ready
 	if err != nil {
-		if smtpListener != nil {
-			smtpListener.Close()
-		}
-		return err
+		return errors.Join(err, services.close())
 	}
 	t := &tasks{cancel: cancel}
 	server := &submit.Server{Gate: a.gate, Operator: a.queue, Yield: yield, Log: a.log}
@@ -114,8 +119,8 @@ func (a *appliance) work(ctx context.Context, run func(context.Context) error, y
 		server.AdminGroup = &gid
 	}
 	t.run(func() error { return server.Serve(ctx, ln, a.config.Socket) })
-	if smtp != nil {
-		t.run(func() error { return smtp.Serve(ctx, smtpListener) })
+	for _, s := range services {
+		t.run(func() error { return s.serve(ctx) })
 	}
 	t.run(func() error { return a.names.anchors.Run(ctx) })
 	t.run(func() error { a.watchDrops(ctx); return nil })
@@ -227,7 +232,7 @@ func serve(c *Config, stderr io.Writer) error {
 	if err := a.importDrops(ctx); err != nil {
 		log.Error("maildrop", "reason", err.Error())
 	}
-	err = a.work(ctx, func(ctx context.Context) error { return a.queue.Run(ctx, a.deliverer) }, nil)
+	err = a.work(ctx, func(ctx context.Context) error { return a.queue.Run(ctx, a.handler()) }, nil)
 	if cerr := a.close(); err == nil {
 		err = cerr
 	}
@@ -248,7 +253,7 @@ func runQueueOnce(ctx context.Context, c *Config, log *slog.Logger, linger time.
 			return err
 		}
 		stuck := a.importDrops(ctx)
-		run := func(ctx context.Context) error { return a.queue.RunUntilIdle(ctx, a.deliverer, linger) }
+		run := func(ctx context.Context) error { return a.queue.RunUntilIdle(ctx, a.handler(), linger) }
 		if linger > 0 {
 			err = a.work(ctx, run, yield)
 		} else {
