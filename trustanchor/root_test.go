@@ -5,6 +5,7 @@ import (
 	"crypto"
 	"errors"
 	"fmt"
+	"sync"
 	"testing"
 	"time"
 
@@ -32,11 +33,26 @@ func (k *rootKey) at(now time.Time) (in, signs, revoked bool) {
 
 // root is a simulated root zone with real Ed25519 signatures.
 type root struct {
-	t       testing.TB
-	keys    []*rootKey
+	t    testing.TB
+	keys []*rootKey
+
+	mu      sync.Mutex
 	offline bool
 	hostile []*rootKey // answers come from somebody else's root while set
 	asked   int
+}
+
+// change sets how the root answers from now on.
+func (r *root) change(offline bool, hostile ...*rootKey) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.offline, r.hostile = offline, hostile
+}
+
+func (r *root) queries() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.asked
 }
 
 func newRoot(t testing.TB, n int) *root {
@@ -90,14 +106,21 @@ var errOffline = errors.New("network is unreachable")
 
 // fetch answers as the root's servers would at now.
 func (r *root) fetch(now time.Time) (*dnssec.RRset, error) {
+	r.mu.Lock()
 	r.asked++
-	if r.offline {
-		return nil, errOffline
-	}
-	keys := r.keys
+	offline, keys := r.offline, r.keys
 	if r.hostile != nil {
 		keys = r.hostile
 	}
+	r.mu.Unlock()
+	if offline {
+		return nil, errOffline
+	}
+	return r.answer(keys, now)
+}
+
+// answer is the DNSKEY set made of keys.
+func (r *root) answer(keys []*rootKey, now time.Time) (*dnssec.RRset, error) {
 	var rrs []dns.RR
 	var signers []*rootKey
 	set := &dnssec.RRset{Name: dnssec.Root, Type: dns.TypeDNSKEY, Class: dns.ClassINET, TTL: 172800}
@@ -146,12 +169,7 @@ func sign(k *rootKey, rrs []dns.RR, now time.Time) (dnssec.RRSIG, error) {
 // validates reports whether a resolver that starts from the keeper's anchors
 // gets the root's keys.
 func (r *root) validates(k *Keeper, now time.Time) error {
-	keys := r.keys
-	offline, hostile := r.offline, r.hostile
-	r.offline, r.hostile = false, nil
-	set, err := r.fetch(now)
-	r.keys, r.offline, r.hostile = keys, offline, hostile
-	r.asked--
+	set, err := r.answer(r.keys, now)
 	if err != nil {
 		return err
 	}
