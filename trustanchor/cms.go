@@ -45,7 +45,7 @@ func ICANN() Signer {
 // maxSignatureSize bounds root-anchors.p7s, in octets; the real one has 2,500.
 const maxSignatureSize = 64 << 10
 
-// Object identifiers of CMS (RFC 5652 §5.1, §11) and of digests (RFC 5754 §2).
+// Object identifiers of CMS (RFC 5652 §5.1, §11) and of the SHA-2 digests.
 var (
 	oidSignedData    = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 7, 2}
 	oidData          = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 7, 1}
