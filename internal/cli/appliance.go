@@ -68,6 +68,12 @@ func makeState(c *Config) error {
 	return submit.BecomeOwner(c.StateDir)
 }
 
+// handler delivers, and sees to it that notices to this host's own senders
+// reach a mailbox.
+func (a *appliance) handler() queue.Handler {
+	return submit.LocalNotices{Handler: a.meter, Policy: &a.gate.Policy}
+}
+
 func (a *appliance) close() error {
 	a.deliverer.Close()
 	return errors.Join(a.names.Close(), a.queue.Close())
@@ -226,7 +232,7 @@ func serve(c *Config, stderr io.Writer) error {
 	if err := a.importDrops(ctx); err != nil {
 		log.Error("maildrop", "reason", err.Error())
 	}
-	err = a.work(ctx, func(ctx context.Context) error { return a.queue.Run(ctx, a.meter) }, nil)
+	err = a.work(ctx, func(ctx context.Context) error { return a.queue.Run(ctx, a.handler()) }, nil)
 	if cerr := a.close(); err == nil {
 		err = cerr
 	}
@@ -247,7 +253,7 @@ func runQueueOnce(ctx context.Context, c *Config, log *slog.Logger, linger time.
 			return err
 		}
 		stuck := a.importDrops(ctx)
-		run := func(ctx context.Context) error { return a.queue.RunUntilIdle(ctx, a.meter, linger) }
+		run := func(ctx context.Context) error { return a.queue.RunUntilIdle(ctx, a.handler(), linger) }
 		if linger > 0 {
 			err = a.work(ctx, run, yield)
 		} else {

@@ -165,7 +165,10 @@ func queueOptions(c *Config, log *slog.Logger) queue.Options {
 		Dir: c.StateDir, Log: log,
 		MaxAge: time.Duration(c.Queue.MaxAge), WarnAfter: time.Duration(c.Queue.WarnAfter),
 		RetryFirst: time.Duration(c.Queue.RetryFirst), RetryMax: time.Duration(c.Queue.RetryMax),
-		MaxMessage: int64(c.Queue.MaxMessageMB) << 20, MinFree: int64(c.Queue.MinFreeMB) << 20,
+		// The gate measures the body as it was written; what it accepted may
+		// be larger when its header is complete and its long lines encoded,
+		// and must not be refused behind its writer's back.
+		MinFree:     int64(c.Queue.MinFreeMB) << 20,
 		Connections: c.Deliver.Connections, PerDestination: c.Deliver.ConnectionsPerDestination,
 	}
 }

@@ -74,7 +74,10 @@ func (d *Maildrop) Write(g *Gate, r *Request, src Source, content io.Reader) (er
 	if _, uid, ok := parseKey(r.Key); !ok || uid != src.UID {
 		return &Error{Code: ExitSoftware, Text: fmt.Sprintf("%q is no name for a drop file of user %d", r.Key, src.UID)}
 	}
-	if err := g.room(); err != nil {
+	if _, err := os.Stat(d.Dir); err != nil {
+		return d.cannotWrite(err)
+	}
+	if err := g.room(d.Dir); err != nil {
 		return err
 	}
 	temp := filepath.Join(d.Dir, tempPrefix+r.Key)
