@@ -26,7 +26,7 @@ func (d *Deliverer) Deliver(ctx context.Context, item *queue.Item, report func(q
 		groups[name] = append(groups[name], &recipient{ItemRecipient: r})
 	}
 	for _, name := range order {
-		a := &attempt{d: d, ctx: ctx, item: item, report: report, pending: groups[name]}
+		a := &attempt{d: d, ctx: ctx, item: item, report: report, pending: groups[name], left: maxSessions}
 		a.run()
 	}
 }
@@ -34,9 +34,10 @@ func (d *Deliverer) Deliver(ctx context.Context, item *queue.Item, report func(q
 // recipient is one that has no outcome yet.
 type recipient struct {
 	queue.ItemRecipient
-	// fallback is a refusal that one address of a host gave for reasons of
-	// policy; another address may yet accept.
-	fallback *failure
+	// refused is what one address of a host said for reasons of policy, while
+	// the other family may yet accept.
+	refused *trouble
+	waiting bool // for that other family
 }
 
 // attempt is one item on its way to one hop. It is used by one goroutine.
@@ -49,7 +50,7 @@ type attempt struct {
 
 	route    route
 	pending  []*recipient
-	sessions int       // connections opened
+	left     int       // connections that may still be opened
 	failures []trouble // of hosts, in order
 	flipped  bool      // the other family was given its chance
 	mayFlip  bool      // the session in use has another family to fall back on
@@ -102,7 +103,7 @@ func (a *attempt) tryGroups() {
 		facts := a.d.findGroup(a.ctx, &a.route, i)
 		rand.Shuffle(len(facts), func(x, y int) { facts[x], facts[y] = facts[y], facts[x] })
 		for _, f := range facts {
-			if len(a.pending) == 0 || a.ctx.Err() != nil || a.sessions >= maxSessions {
+			if len(a.pending) == 0 || a.ctx.Err() != nil || a.left <= 0 {
 				return
 			}
 			plan := a.d.findPlan(a.ctx, &a.route, f)
@@ -125,19 +126,15 @@ func (a *attempt) tryHost(h *hostPlan) {
 		return
 	}
 	addrs := interleave(h.addrs)
-	for len(addrs) > 0 && a.sessions < maxSessions && a.ctx.Err() == nil {
-		a.sessions++
+	for len(addrs) > 0 && a.left > 0 && a.ctx.Err() == nil {
+		a.left--
 		got, f := a.d.race(a.ctx, addrs, h.port)
 		if f != nil {
 			a.note(place{host: h.host, addr: addrs[0]}, f)
 			return
 		}
 		addrs = got.rest
-		s := &session{plan: h, addr: got.addr}
-		f = a.d.open(a.ctx, got.conn, s)
-		if f != nil && f.handshake && h.level == LevelMay {
-			s, f = a.tryClear(h, got.addr, f)
-		}
+		s, f := a.d.bring(a.ctx, h, got, &a.left)
 		a.mayFlip = a.canFlip(addrs, got.addr)
 		if f == nil {
 			f = a.use(s)
@@ -180,21 +177,6 @@ func (a *attempt) tryPooled(h *hostPlan) bool {
 	return false
 }
 
-// tryClear: under level may a failed handshake is no reason to keep the mail.
-// It goes in the clear, over a new connection, and is logged so (RFC 7435 §3).
-func (a *attempt) tryClear(h *hostPlan, addr netip.Addr, because *failure) (*session, *failure) {
-	s := &session{plan: h, addr: addr, clear: true}
-	if a.sessions >= maxSessions {
-		return s, because
-	}
-	a.sessions++
-	got, f := a.d.race(a.ctx, []netip.Addr{addr}, h.port)
-	if f != nil {
-		return s, f
-	}
-	return s, a.d.open(a.ctx, got.conn, s)
-}
-
 // flip leaves only addresses of the other family, once: a refusal for reasons
 // of policy is often about the address that we came from.
 func (a *attempt) flip(addrs *[]netip.Addr, from netip.Addr) bool {
@@ -203,6 +185,9 @@ func (a *attempt) flip(addrs *[]netip.Addr, from netip.Addr) bool {
 		return false
 	}
 	a.flipped = true
+	for _, r := range a.pending {
+		r.waiting = false
+	}
 	*addrs = slices.DeleteFunc(*addrs, func(x netip.Addr) bool { return x.Is4() == from.Is4() })
 	return true
 }
@@ -223,8 +208,8 @@ func (a *attempt) finish() {
 		return
 	}
 	for _, r := range slices.Clone(a.pending) {
-		if r.fallback != nil {
-			a.settle(r, a.lastPlace(), r.fallback)
+		if r.refused != nil {
+			a.settle(r, r.refused.at, r.refused.f)
 		}
 	}
 	if len(a.pending) == 0 {
@@ -249,13 +234,6 @@ func (a *attempt) finish() {
 	f := *t.f
 	f.reason = oneLine(strings.Join(reasons, "; "))
 	a.settleAll(t.at, &f)
-}
-
-func (a *attempt) lastPlace() place {
-	if n := len(a.failures); n > 0 {
-		return a.failures[n-1].at
-	}
-	return place{}
 }
 
 // String names the host before the reason.

@@ -83,17 +83,14 @@ func (n *notice) compose() *queue.Notice {
 	original, whole := n.original()
 	boundary := n.boundary(original)
 	n.header(boundary)
-	n.part(boundary, "text/plain; charset=utf-8")
-	n.words(whole)
-	n.part(boundary, n.pick(utf8, "message/global-delivery-status", "message/delivery-status"))
-	n.status(utf8)
+	n.part(boundary, "text/plain; charset=utf-8", n.words(whole))
+	n.part(boundary, pick(utf8, "message/global-delivery-status", "message/delivery-status"), n.status(utf8))
 	if original != nil {
-		kind := n.pick(env.SMTPUTF8, "message/global-headers", "text/rfc822-headers")
+		kind := pick(env.SMTPUTF8, "message/global-headers", "text/rfc822-headers")
 		if whole {
-			kind = n.pick(env.SMTPUTF8, "message/global", "message/rfc822")
+			kind = pick(env.SMTPUTF8, "message/global", "message/rfc822")
 		}
-		n.part(boundary, kind)
-		n.b.Write(original)
+		n.part(boundary, kind, original)
 	}
 	fmt.Fprintf(&n.b, "\r\n--%s--\r\n", boundary)
 	out := &queue.Notice{Content: n.b.Bytes(), Envelope: queue.Envelope{
@@ -108,7 +105,7 @@ func (n *notice) compose() *queue.Notice {
 	return out
 }
 
-func (n *notice) pick(cond bool, yes, no string) string {
+func pick(cond bool, yes, no string) string {
 	if cond {
 		return yes
 	}
@@ -139,17 +136,22 @@ func (n *notice) header(boundary string) {
 
 func (n *notice) line(name, value string) { fmt.Fprintf(&n.b, "%s: %s\r\n", name, value) }
 
-// part starts a part; all are sent as they are.
-func (n *notice) part(boundary, kind string) {
-	fmt.Fprintf(&n.b, "\r\n--%s\r\nContent-Type: %s\r\nContent-Transfer-Encoding: 8bit\r\n\r\n", boundary, kind)
+// part adds a part as it is.
+func (n *notice) part(boundary, kind string, body []byte) {
+	encoding := "7bit"
+	if beyondASCII(body) {
+		encoding = "8bit"
+	}
+	fmt.Fprintf(&n.b, "\r\n--%s\r\nContent-Type: %s\r\nContent-Transfer-Encoding: %s\r\n\r\n", boundary, kind, encoding)
+	n.b.Write(body)
 }
 
 // words is the part for people.
-func (n *notice) words(whole bool) {
-	env := &n.item.Envelope
-	p := func(format string, args ...any) { n.b.WriteString(wrap(fmt.Sprintf(format, args...), "")) }
+func (n *notice) words(whole bool) []byte {
+	var b bytes.Buffer
+	p := func(format string, args ...any) { b.WriteString(wrap(fmt.Sprintf(format, args...), "")) }
 	p("This is the mail system at %s.", n.d.cfg.Hostname)
-	n.b.WriteString("\r\n")
+	b.WriteString("\r\n")
 	switch {
 	case n.double:
 		p("The message below could not be delivered. It has no sender, so it is most likely a notice about an earlier message; it comes to you as the postmaster.")
@@ -164,34 +166,35 @@ func (n *notice) words(whole bool) {
 		p("Your message was accepted by the next mail system for the recipients below. That system sends no notice of its own when it reaches them.")
 	}
 	for _, t := range n.about {
-		n.b.WriteString("\r\n")
-		n.b.WriteString(wrap("<"+t.r.Address+">", "  "))
+		b.WriteString("\r\n" + wrap("<"+t.r.Address+">", "  "))
+		reason := t.res.Reason
 		if n.kind == queue.NoticeSuccess {
-			n.b.WriteString(wrap(fmt.Sprintf("handed to %s (%s)", t.res.Host, t.res.Security), "      "))
-			continue
+			reason = fmt.Sprintf("handed to %s (%s)", t.res.Host, t.res.Security)
 		}
-		n.b.WriteString(wrap(t.res.Reason, "      "))
+		b.WriteString(wrap(reason, "      "))
 	}
 	switch {
-	case n.kind != queue.NoticeFailure || n.double:
+	case n.kind != queue.NoticeFailure && !n.double:
 	case whole:
-		n.b.WriteString("\r\nYour message is attached.\r\n")
-	case env.Ret == "FULL":
-		n.b.WriteString("\r\nThe header of your message is attached; the whole is too large.\r\n")
+		b.WriteString("\r\nThe message is attached.\r\n")
+	case n.item.Envelope.Ret == "FULL":
+		b.WriteString("\r\nThe header of the message is attached; the whole is too large, or protected.\r\n")
 	default:
-		n.b.WriteString("\r\nThe header of your message is attached.\r\n")
+		b.WriteString("\r\nThe header of the message is attached.\r\n")
 	}
+	return b.Bytes()
 }
 
 func (n *notice) until() time.Time { return n.item.Arrived.Add(n.d.cfg.MaxAge) }
 
 // status is the part for programs (RFC 3464 §2).
-func (n *notice) status(utf8 bool) {
+func (n *notice) status(utf8 bool) []byte {
+	var b bytes.Buffer
 	field := func(name, value string) {
 		if !utf8 {
 			value = toASCII(value)
 		}
-		n.b.WriteString(fold(name + ": " + value))
+		b.WriteString(fold(name + ": " + value))
 	}
 	field("Reporting-MTA", "dns; "+n.d.cfg.Hostname)
 	if id := n.item.Envelope.EnvID; id != "" {
@@ -201,7 +204,7 @@ func (n *notice) status(utf8 bool) {
 	field("Arrival-Date", n.item.Arrived.Format(time.RFC1123Z))
 	action := [...]string{queue.NoticeFailure: "failed", queue.NoticeDelay: "delayed", queue.NoticeSuccess: "relayed"}[n.kind]
 	for _, t := range n.about {
-		n.b.WriteString("\r\n")
+		b.WriteString("\r\n")
 		if t.r.ORcpt != "" {
 			field("Original-Recipient", oneLine(unxtext(t.r.ORcpt)))
 		}
@@ -222,6 +225,7 @@ func (n *notice) status(utf8 bool) {
 			field("Will-Retry-Until", n.until().Format(time.RFC1123Z))
 		}
 	}
+	return b.Bytes()
 }
 
 // recipientField is a typed address; one beyond ASCII is spelled so that it

@@ -170,6 +170,7 @@ func (x *exchange) ehlo() string {
 
 func (x *exchange) startTLS() bool {
 	cfg := &tls.Config{Certificates: []tls.Certificate{x.r.cert}}
+	cfg.SetSessionTicketKeys([][32]byte{{1}})
 	if x.r.tlsConfig != nil {
 		x.r.tlsConfig(cfg)
 	}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"mime"
+	"slices"
 	"strings"
 	"unicode/utf8"
 )
@@ -78,6 +79,7 @@ func (c *downgrade) entity(boundaries []string, depth int) error {
 		return err
 	}
 	h := readMIME(fields)
+	h.top = depth == 0
 	encode := ""
 	if !h.container() {
 		encode = c.encoding(h)
@@ -165,12 +167,12 @@ func (c *downgrade) writeHeader(fields [][]byte, h mimeHeader, encode string) er
 		c.w.Write(f)
 		c.w.WriteString("\r\n")
 	}
+	if h.top && !h.versioned && slices.Contains(c.need, true) {
+		c.w.WriteString("MIME-Version: 1.0\r\n")
+	}
 	if encode != "" {
 		if !h.typed {
 			c.w.WriteString("Content-Type: text/plain; charset=utf-8\r\n")
-		}
-		if !h.versioned && c.leaf == 1 {
-			c.w.WriteString("MIME-Version: 1.0\r\n")
 		}
 		c.w.WriteString("Content-Transfer-Encoding: " + encode + "\r\n")
 	}
@@ -274,6 +276,7 @@ func isBoundary(l []byte, boundaries []string) bool {
 
 // mimeHeader is what re-encoding needs to know of a header.
 type mimeHeader struct {
+	top       bool // of the message itself
 	typed     bool // it has a Content-Type
 	versioned bool // it has a MIME-Version
 	kind      string

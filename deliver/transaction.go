@@ -14,12 +14,12 @@ import (
 
 // use sends the item over a session, in as many transactions as its
 // recipients need. A failure concerns the host: the recipients that are still
-// pending go to the next one. nil: all that are left have a fallback.
+// pending go to the next one. nil: all that are left wait for the other family.
 func (a *attempt) use(s *session) *failure {
 	for {
 		var batch []*recipient
 		for _, r := range a.pending {
-			if r.fallback == nil && len(batch) < maxRecipients {
+			if !r.waiting && len(batch) < maxRecipients {
 				batch = append(batch, r)
 			}
 		}
@@ -34,11 +34,14 @@ func (a *attempt) use(s *session) *failure {
 			return f
 		}
 	}
-	if !s.release() {
+	switch {
+	case !s.release():
 		s.wire.conn.Close()
-		return nil
+	case s.manner == mannerClear && s.ext.has("STARTTLS"):
+		s.end() // the next message is to have its own chance of TLS
+	default:
+		a.d.pool.put(s)
 	}
-	a.d.pool.put(s)
 	return nil
 }
 
@@ -221,7 +224,7 @@ func (t *transaction) takeRecipient(r *recipient, rep reply) {
 	default:
 		f := refused("RCPT", rep)
 		if f.permanent && f.policy() && t.a.mayFlip {
-			r.fallback = f
+			r.refused, r.waiting = &trouble{t.place(), f}, true
 			return
 		}
 		t.a.settleRecipient(r, t.place(), f)
@@ -240,7 +243,7 @@ func (t *transaction) mailRefused() *failure {
 		return f
 	case f.policy() && t.a.mayFlip:
 		for _, r := range t.rcpts {
-			r.fallback = f
+			r.refused, r.waiting = &trouble{t.place(), f}, true
 		}
 	default:
 		t.settle(t.rcpts, f)

@@ -94,12 +94,55 @@ func (x *resolution) aggressive(q question) *fact {
 	}
 }
 
+// addWildcard keeps the RRset of a wildcard under the wildcard's own name, so
+// that it can answer other names (RFC 8198 §5.3).
+func (x *resolution) addWildcard(j *judgement, f *fact) {
+	if j.Status != dnssec.Secure || j.wildcard == "" || !f.expires.After(x.now) {
+		return
+	}
+	c, set := *f, *f.set
+	set.Name = j.wildcard.Wildcard()
+	c.name, c.set, c.proof = set.Name, &set, nil
+	x.r.cache.put(cacheKey{set.Name, set.Type, kindFact}, &c, c.expires)
+}
+
+// expand answers q from a wildcard that is known, where d proves that nothing
+// closer to the name exists.
+func (x *resolution) expand(e *denialEntry, q question, b *dnssec.Budget) *fact {
+	for encloser := q.name.Parent(); ; encloser = encloser.Parent() {
+		for _, t := range []uint16{q.qtype, TypeCNAME} {
+			w, ok := x.r.cache.get(cacheKey{encloser.Wildcard(), t, kindFact}, x.now).(*fact)
+			if !ok || !w.secure() || w.judged.wildcard != encloser {
+				continue
+			}
+			if e.denial.WildcardAnswer(q.name, encloser, b).Status != dnssec.Secure {
+				return nil
+			}
+			f, set := *w, *w.set
+			set.Name = q.name
+			f.name, f.set, f.proof = q.name, &set, e.proof
+			f.expires = minTime(w.expires, e.expires)
+			return &f
+		}
+		if encloser == dnssec.Root {
+			return nil
+		}
+	}
+}
+
 // denyBy looks for as few proofs as suffice to deny q.
 func (x *resolution) denyBy(d *denials, q question) *fact {
 	b := &dnssec.Budget{NSEC3Hashes: x.r.lim.NSEC3Hashes / 4}
 	for _, e := range slices.Backward(d.entries) {
 		if rcode, ok := denies(e.denial, q, b); ok && e.expires.After(x.now) {
 			return e.fact(q, rcode)
+		}
+	}
+	for i := range d.entries {
+		if e := &d.entries[i]; e.expires.After(x.now) {
+			if f := x.expand(e, q, b); f != nil {
+				return f
+			}
 		}
 	}
 	if len(d.entries) < 2 || !d.until.After(x.now) {

@@ -51,8 +51,8 @@ func (x *resolution) answer(q question, check bool) *outcome {
 			o.rcode = rcodeYXDomain // RFC 6672 §2.2
 			break
 		}
-		if !isAlias || j.Status == dnssec.Bogus || q.qtype == TypeCNAME {
-			break // a CNAME that a DNAME stands for is itself the answer to a question for CNAME
+		if !isAlias || j.Status == dnssec.Bogus || q.qtype == TypeCNAME && f.set.Type == TypeDNAME && !f.denied {
+			break // the CNAME that a DNAME makes is itself the answer to a question for CNAME
 		}
 		q.name = next
 	}

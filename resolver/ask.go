@@ -145,7 +145,8 @@ func (a *asking) next() *choice {
 		}
 		for _, name := range a.glued {
 			// Servers that all keep silent will not say their own addresses either.
-			if a.heard || !name.IsSubdomainOf(a.d.zone) {
+			// Nor are the root's addresses to be had from anyone else.
+			if a.d.zone != dnssec.Root && (a.heard || !name.IsSubdomainOf(a.d.zone)) {
 				a.names = append(a.names, name)
 			}
 		}
@@ -188,7 +189,7 @@ func (a *asking) fresh() bool {
 // It reports false when there is none left.
 func (a *asking) lookup() bool {
 	lim := &a.x.r.lim
-	if len(a.names) == 0 || a.looked >= lim.ServerNames || a.empty >= lim.MissingGlue || a.x.spent() {
+	if len(a.names) == 0 || a.looked >= lim.ServerNames || a.empty > lim.MissingGlue || a.x.spent() {
 		return false
 	}
 	name := a.names[0]
@@ -274,5 +275,9 @@ func (a *asking) unreachable() *failure {
 	if why == "" {
 		why = "none has an address that this host may ask"
 	}
-	return fail(reasonUnreachable, edeNoReachable, "no server of %s answered usefully: %s", a.d.zone, why)
+	reason := reasonUnreachable
+	if a.heard {
+		reason = reasonUseless
+	}
+	return fail(reason, edeNoReachable, "no server of %s answered usefully: %s", a.d.zone, why)
 }

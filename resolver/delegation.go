@@ -66,7 +66,7 @@ func (x *resolution) referral(m *message, ns *dnssec.RRset, d *delegation) *dele
 	}
 	for i := range child.servers {
 		s := &child.servers[i]
-		if s.Name.IsSubdomainOf(d.zone) {
+		if s.Name.IsSubdomainOf(d.zone) || x.r.looseGlue {
 			s.Addrs = glue(m, s.Name, lim)
 		}
 	}
@@ -128,7 +128,7 @@ func (x *resolution) best(q question) *delegation {
 		name = name.Parent()
 	}
 	for {
-		if d := x.known(name); d != nil && !x.stuck[name] {
+		if d := x.known(name); d != nil && (name == dnssec.Root || !x.stuck[name]) {
 			return d
 		}
 		if name == dnssec.Root {
@@ -157,7 +157,6 @@ func (x *resolution) root() *delegation {
 		return hints
 	}
 	x.priming = true
-	defer func() { x.priming = false }()
 	rep, fail := x.ask(hints, question{dnssec.Root, TypeNS})
 	if fail != nil || rep.kind != answered || rep.facts[0].set == nil {
 		return hints
@@ -170,7 +169,9 @@ func (x *resolution) root() *delegation {
 		if len(d.servers[i].Addrs) == 0 {
 			d.servers[i].Addrs = hints.addrsOf(d.servers[i].Name)
 		}
-		reachable = reachable || len(d.servers[i].Addrs) > 0
+		for _, ip := range d.servers[i].Addrs {
+			reachable = reachable || x.r.usable(ip, d)
+		}
 	}
 	if !reachable {
 		return hints

@@ -1,6 +1,7 @@
 package resolver
 
 import (
+	"fmt"
 	"net/netip"
 	"time"
 
@@ -10,11 +11,13 @@ import (
 // judgement is what was proved about a fact. Immutable.
 type judgement struct {
 	dnssec.Verdict
-	chain  []ZoneTrust
-	ends   time.Time // of the earliest signature it rests on; zero unless Secure
-	until  time.Time // end of the TTL that the signatures allow; zero if they set none
-	denial *dnssec.Denial
-	zone   dnssec.Name // that proved it
+	chain    []ZoneTrust
+	ends     time.Time // of the earliest signature it rests on; zero unless Secure
+	until    time.Time // end of the TTL that the signatures allow; zero if they set none
+	denial   *dnssec.Denial
+	zone     dnssec.Name // that proved it
+	wildcard dnssec.Name // the closest encloser of an expansion, "" for none
+	extra    bool        // what came along beyond the proof verified
 }
 
 // settle finds q and has it judged; data that is Bogus is asked for again, from
@@ -72,18 +75,37 @@ func (x *resolution) forget(f *fact) {
 // judged settles q, keeps the judgement with the fact, and returns both. The fact is
 // nil where none could be had.
 func (x *resolution) judged(q question) (*fact, *judgement) {
-	var j *judgement
+	var j, dname *judgement
 	f, v := x.settle(q, func(f *fact) dnssec.Verdict {
-		j = x.judge(q, f)
+		j, dname = x.judge(q, f), nil
+		if f.contradicted && j.Status == dnssec.Secure {
+			dname, j = j, contradiction(f, j)
+		}
 		return j.Verdict
 	})
 	if f == nil {
 		return nil, &judgement{Verdict: v}
 	}
+	if dname != nil {
+		clean := *f
+		clean.contradicted = false
+		x.keep(&clean, dname)
+		return f, j
+	}
 	if f.judged == nil && j.Status != dnssec.Indeterminate {
 		f = x.keep(f, j)
 	}
 	return f, j
+}
+
+// contradiction judges a message that held both a DNAME that verified and a CNAME
+// that it does not make (RFC 6672 §5.3.1). The DNAME is good for other
+// questions; the message was changed by somebody.
+func contradiction(f *fact, dname *judgement) *judgement {
+	return &judgement{chain: dname.chain, zone: dname.zone, Verdict: dnssec.Verdict{
+		Status: dnssec.Bogus, Reason: "cname-contradicts-dname", EDE: edeBogus,
+		Text: fmt.Sprintf("a CNAME came along that the signed DNAME at %s does not make", f.name),
+	}}
 }
 
 // keep replaces a fact by its judged self. What is Bogus does not stay in the
@@ -93,6 +115,9 @@ func (x *resolution) keep(f *fact, j *judgement) *fact {
 	c.judged = j
 	if j.Status == dnssec.Secure && j.denial != nil {
 		c.proof = j.proofs(f.proof)
+	}
+	if !j.extra {
+		c.extra = nil
 	}
 	c.expires = minEnd(f.expires, j.until)
 	if j.Status == dnssec.Secure && c.set != nil && c.set.Type == TypeDNAME {
@@ -107,6 +132,7 @@ func (x *resolution) keep(f *fact, j *judgement) *fact {
 		x.store(&c)
 	}
 	x.addDenial(j, &c)
+	x.addWildcard(j, &c)
 	return &c
 }
 
@@ -117,16 +143,26 @@ func (x *resolution) judge(q question, f *fact) *judgement {
 	if f.judged != nil {
 		return f.judged
 	}
+	if f.set != nil && f.set.Type == typeRRSIG {
+		return &judgement{Verdict: dnssec.Verdict{ // RFC 4035 §2.2: there is no RRSIG of an RRSIG
+			Status: dnssec.Insecure, Reason: "signature-unsigned", EDE: -1, Text: "signatures are not signed themselves",
+		}}
+	}
 	owner := f.name
 	if f.qtype == typeDS && owner != dnssec.Root {
 		owner = owner.Parent() // parent side data (RFC 4035 §3.1.4.1)
 	}
 	at, signed := signer(f, owner)
 	t := x.trustFor(at, signed)
+	if top, _ := x.anchorsOver(owner); t.Status == dnssec.Insecure && top.IsBelow(at) {
+		// An anchor stands between, so that what is insecure above it says nothing.
+		at = top
+		t = x.trustFor(at, false)
+	}
 	j := x.weigh(t, q, f)
 	if j.Status == dnssec.Bogus && t.Status == dnssec.Secure && at != owner {
 		t2 := x.trustFor(owner, false)
-		if t2.Status == dnssec.Insecure || t2.Status == dnssec.Secure && t2.zone != t.zone {
+		if t2.Status != dnssec.Indeterminate && t2.zone != t.zone {
 			t, j = t2, x.weigh(t2, q, f)
 		}
 	}
@@ -188,6 +224,8 @@ func (x *resolution) weigh(t *trust, q question, f *fact) *judgement {
 		j.Status, j.Reason, j.EDE = dnssec.Bogus, dnssec.ReasonSignerMismatch, edeBogus
 		return j
 	}
+	j.wildcard = p.Wildcard
+	j.extra = f.extra != nil && t.keys.Verify(f.extra, x.now, &x.budget).Status == dnssec.Secure
 	j.denial = t.keys.Denial(f.proof, x.now, &x.budget)
 	j.Verdict = j.denial.WildcardAnswer(f.set.Name, p.Wildcard, &x.budget)
 	if j.Status == dnssec.Bogus {
@@ -225,6 +263,9 @@ func (x *resolution) weighDenial(t *trust, f *fact) *judgement {
 		j.Verdict = d.NameError(f.name, &x.budget)
 	} else {
 		j.Verdict = d.NoData(f.name, f.qtype, &x.budget)
+	}
+	if j.Status == dnssec.Bogus && !f.hasSOA() {
+		j.EDE = edeBogus // not a denial that lacks its proof: something else went wrong
 	}
 	return j
 }

@@ -32,6 +32,7 @@ type Limits struct {
 	MinimiseOneLabel int // of these, that many add one label at a time
 
 	// Cache.
+	MinTTL         time.Duration // zero: as the owner says
 	MaxTTL         time.Duration
 	MaxNegativeTTL time.Duration
 	BogusTTL       time.Duration

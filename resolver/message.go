@@ -112,7 +112,7 @@ func parseMessage(b []byte, lim *Limits) (*message, error) {
 		}
 		*sets, orphans = splitOrphans(*sets, orphans)
 	}
-	m.adopt(orphans)
+	m.adopt(orphans, lim)
 	return m, nil
 }
 
@@ -131,11 +131,11 @@ func splitOrphans(sets, orphans []*dnssec.RRset) (kept, out []*dnssec.RRset) {
 
 // adopt gives signatures that stand in another section than what they cover
 // to the RRset they cover: some servers fill the sections that way.
-func (m *message) adopt(orphans []*dnssec.RRset) {
+func (m *message) adopt(orphans []*dnssec.RRset, lim *Limits) {
 	for _, o := range orphans {
 		for _, sets := range [][]*dnssec.RRset{m.answer, m.authority, m.additional} {
-			if s := findSet(sets, o.Name, o.Type); s != nil && len(s.Sigs) == 0 {
-				s.Sigs = o.Sigs
+			if s := findSet(sets, o.Name, o.Type); s != nil && len(s.Sigs) < lim.SigsPerRRset {
+				s.Sigs = append(s.Sigs, o.Sigs[:min(len(o.Sigs), lim.SigsPerRRset-len(s.Sigs))]...)
 			}
 		}
 	}
@@ -311,7 +311,8 @@ type rr struct {
 func (m *message) add(sets *[]*dnssec.RRset, r rr, lim *Limits) error {
 	covers := r.rtype
 	var sig dnssec.RRSIG
-	if r.rtype == typeRRSIG {
+	isSig := r.rtype == typeRRSIG && m.qtype != typeRRSIG // asked for, they are data like any other
+	if isSig {
 		var err error
 		if sig, err = dnssec.ParseRRSIG(r.data); err != nil {
 			m.drop(r.name, r.rtype, err.Error())
@@ -331,12 +332,14 @@ func (m *message) add(sets *[]*dnssec.RRset, r rr, lim *Limits) error {
 	}
 	set.TTL = min(set.TTL, r.ttl)
 	switch {
-	case r.rtype == typeRRSIG && len(set.Sigs) >= lim.SigsPerRRset:
+	case isSig && len(set.Sigs) >= lim.SigsPerRRset:
 		m.drop(r.name, r.rtype, "more signatures than are looked at")
-	case r.rtype == typeRRSIG:
+	case isSig:
 		set.Sigs = append(set.Sigs, sig)
 	case len(set.Data) >= lim.RRsPerRRset:
 		m.overflow = "rrs-per-rrset"
+	case r.rtype == TypeNS && len(set.Data) >= lim.NSPerDelegation:
+		m.drop(r.name, r.rtype, "more name servers than are looked at")
 	default:
 		set.Data = appendUnique(set.Data, r.data)
 	}

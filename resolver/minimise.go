@@ -6,12 +6,12 @@ import (
 	"danepost/resolver/dnssec"
 )
 
-// minimiser decides how much of a name the servers of a zone are shown
+// minimiser decides how much of a question the servers of a zone are shown
 // (RFC 9156 §2.3).
 type minimiser struct {
 	q     question
-	whole bool
-	upTo  dnssec.Name // the longest ancestor of q.name known to have no cut above it to be found
+	whole bool        // all of it
+	upTo  dnssec.Name // the longest ancestor of q.name that is known to lie in the zone asked
 	taken int         // probes sent for this name
 }
 
@@ -19,17 +19,24 @@ func (x *resolution) minimiser(q question, d *delegation) *minimiser {
 	return &minimiser{q: q, whole: !x.r.minimise || d.forward, upTo: d.zone}
 }
 
-// all makes the whole name be shown from now on.
-func (m *minimiser) all() { m.whole = true }
-
 // seen takes note of the reply to a probe: the name exists (or is an empty
 // non-terminal) in the zone asked, so the next probe goes further. A name said not to
 // exist is asked for in full, since some servers say so of empty non-terminals.
 func (m *minimiser) seen(probe question, f *fact) {
 	m.upTo = probe.name
-	if f.set == nil && f.rcode == rcodeNXDomain {
+	if f.set == nil && f.rcode == rcodeNXDomain || probe.name == m.q.name {
 		m.whole = true
 	}
+}
+
+// failed takes note that no server answered a probe usefully. Some do not like the
+// type, and answer for NS; after that the whole question is shown.
+func (m *minimiser) failed(x *resolution, fl *failure) {
+	if x.probeNS || fl.Reason != reasonUseless {
+		m.whole = true
+		return
+	}
+	x.probeNS = true
 }
 
 // next returns the question for the servers of d.
@@ -51,17 +58,26 @@ func (m *minimiser) next(x *resolution, d *delegation) question {
 			have++
 			name = m.q.name.Ancestor(have)
 		}
-		if have >= total {
+		// The type is hidden where that costs nothing: who asks for AAAA needs A as well.
+		if have >= total && m.q.qtype != TypeAAAA {
 			break
 		}
 		if !x.existsIn(name, d.zone) {
 			m.taken++
 			x.probes++
-			return question{name, TypeA}
+			return question{name, x.probeType()}
 		}
 		m.upTo = name
 	}
 	return m.q
+}
+
+// probeType is the type that probes ask for: A hides most (RFC 9156 §2.1).
+func (x *resolution) probeType() uint16 {
+	if x.probeNS {
+		return TypeNS
+	}
+	return TypeA
 }
 
 // step returns how many labels to show after have: one more for the first

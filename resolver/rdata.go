@@ -2,7 +2,6 @@ package resolver
 
 import (
 	"errors"
-	"strconv"
 
 	"danepost/resolver/dnssec"
 )
@@ -59,9 +58,6 @@ var errRDATA = errors.New("RDATA has not the length that its type asks for")
 func (p *parser) rdata(rtype uint16, start, end int) ([]byte, error) {
 	form := layout(rtype)
 	if form == "" {
-		if rtype == 64 || rtype == 65 {
-			return p.b[start:end:end], checkSVCB(p.b[start:end])
-		}
 		return p.b[start:end:end], nil
 	}
 	var out []byte // set once a name was decompressed
@@ -117,30 +113,6 @@ func stringEnd(b []byte, off, end int) int {
 		return end + 1
 	}
 	return off + 1 + int(b[off])
-}
-
-// checkSVCB checks the shape of SVCB and HTTPS records (RFC 9460 §2.2): a
-// priority, an uncompressed name, and parameters in ascending order of key.
-func checkSVCB(b []byte) error {
-	if len(b) < 3 {
-		return errRDATA
-	}
-	_, n, ok := readName(b[2:])
-	if !ok {
-		return errRDATA
-	}
-	last := -1
-	for b = b[2+n:]; len(b) > 0; {
-		if len(b) < 4 {
-			return errRDATA
-		}
-		key, size := int(b[0])<<8|int(b[1]), int(b[2])<<8|int(b[3])
-		if key <= last || 4+size > len(b) {
-			return errors.New("SVCB parameter " + strconv.Itoa(key) + " out of order or too long")
-		}
-		last, b = key, b[4+size:]
-	}
-	return nil
 }
 
 // target returns the name that an alias or server record points to, in lower

@@ -198,11 +198,11 @@ var stateWords = map[string]string{
 // write stores testbound's state as the keeper's.
 func (t *tracked) write(initial *replay.AnchorState, configured string) error {
 	part := statePart{
-		Zone: initial.Zone, Queried: time.Unix(initial.LastQueried, 0), Succeeded: time.Unix(initial.LastSuccess, 0),
-		Next: time.Unix(initial.NextProbe, 0), Failures: initial.QueryFailed, Interval: initial.QueryInterval, Retry: initial.RetryTime,
+		Zone: initial.Keys[0].RR.Name, Queried: at(initial.LastQueried), Succeeded: at(initial.LastSuccess),
+		Next: at(initial.NextProbe), Failures: initial.QueryFailed, Interval: initial.QueryInterval, Retry: initial.RetryTime,
 	}
 	for _, k := range initial.Keys {
-		part.Keys = append(part.Keys, stateKey{stateWords[k.State], time.Unix(k.LastChange, 0), k.Count, k.RR.TTL, k.RR.Data})
+		part.Keys = append(part.Keys, stateKey{stateWords[k.State], at(k.LastChange), k.Count, k.RR.TTL, k.RR.Data})
 	}
 	body, err := json.Marshal(stateFile{Configured: configured, TrustPoints: []statePart{part}})
 	if err != nil {
@@ -253,6 +253,13 @@ func (s *subject) AnchorState(string) (*replay.AnchorState, error) {
 		})
 	}
 	return out, nil
+}
+
+func at(seconds int64) time.Time {
+	if seconds == 0 {
+		return time.Time{}
+	}
+	return time.Unix(seconds, 0).UTC()
 }
 
 func seconds(t time.Time) int64 {

@@ -49,6 +49,10 @@ func newSubject(scenario *replay.Scenario, settings *replay.Settings, player *re
 	if settings.CacheMaxTTL >= 0 {
 		limits.MaxTTL = time.Duration(settings.CacheMaxTTL) * time.Second
 	}
+	limits.MinTTL = time.Duration(max(0, settings.CacheMinTTL)) * time.Second
+	if settings.ScrubNS > 0 {
+		limits.NSPerDelegation = settings.ScrubNS
+	}
 	config := resolver.Config{
 		Anchors:     func() []dnssec.Anchor { return slices.Concat(anchors, s.tracked.anchors()) },
 		Rules:       s.rules,
@@ -57,6 +61,7 @@ func newSubject(scenario *replay.Scenario, settings *replay.Settings, player *re
 		NoIPv4:      !settings.IPv4,
 		NoIPv6:      !settings.IPv6,
 		AskLoopback: settings.QueryLocalhost,
+		LooseGlue:   !settings.HardenGlue,
 		Transport:   transport{player.Network},
 		Now:         s.now,
 		Limits:      &limits,
@@ -163,7 +168,7 @@ func (s *subject) Resolve(ctx context.Context, q replay.Question) *replay.Answer
 	if err != nil {
 		return &replay.Answer{Rcode: dns.RcodeFormatError}
 	}
-	r := s.resolver.Query(ctx, resolver.Question{Name: name, Type: q.Type, CD: q.CD})
+	r := s.resolver.Query(ctx, resolver.Question{Name: name, Type: q.Type, CD: q.CD, Local: !q.RD})
 	a := &replay.Answer{
 		Rcode: r.Rcode,
 		// RFC 6840 §5.7, §5.8: only for those who showed that they know the bit.

@@ -33,15 +33,20 @@ type fact struct {
 	rcode   int
 	set     *dnssec.RRset
 	proof   []*dnssec.RRset // SOA, NSEC and NSEC3 that came with it
+	extra   *dnssec.RRset   // the zone's NS that came with a wildcard answer; told once, not kept
 	rank    rank
 	zone    dnssec.Name // whose servers said it
 	from    netip.AddrPort
 	expires time.Time
 	judged  *judgement // nil until it was
+	// contradicted says that the message held a CNAME which this DNAME does not make.
+	contradicted bool
+	denied       bool   // the server says that there is nothing where this alias leads
+	note         string // what was wrong with the message it came in
 }
 
 func (f *fact) bytes() int {
-	size := 200 + setBytes(f.set) + setsBytes(f.proof)
+	size := 220 + len(f.note) + setBytes(f.set) + setsBytes(f.proof)
 	if f.judged != nil {
 		size += 120
 	}
@@ -60,7 +65,7 @@ func (f *fact) alias(q question) (next dnssec.Name, isAlias bool, err error) {
 			return "", true, fmt.Errorf("the name that the DNAME at %s makes of %s is too long", f.set.Name, q.name)
 		}
 		return next, true, nil
-	case f.set.Type == TypeCNAME && q.qtype != TypeCNAME:
+	case f.set.Type == TypeCNAME && (q.qtype != TypeCNAME || f.denied):
 		return target(f.set.Data[0]), true, nil
 	}
 	return "", false, nil
@@ -109,6 +114,9 @@ func (x *resolution) classify(m *message, q question, d *delegation, from netip.
 		c.nothing(q)
 	}
 	c.childServers()
+	if m.rcode == rcodeYXDomain && (len(rep.facts) == 0 || rep.facts[0].qtype != TypeDNAME) {
+		return &reply{message: m, why: rcodeText(m.rcode)}
+	}
 	if rep.kind == answered && !d.forward && !m.has(flagAA) && m.has(flagRA) {
 		// A recursive server's opinion, where an authoritative one was asked.
 		rep.doubt = true
@@ -119,7 +127,7 @@ func (x *resolution) classify(m *message, q question, d *delegation, from netip.
 // childServers keeps the NS RRset that a zone shows itself, where it names
 // other servers than the parent does: as a last resort, not as a delegation.
 func (c *classifier) childServers() {
-	if !c.m.has(flagAA) || c.d.fixed || c.rep.kind != answered {
+	if c.d.fixed || c.rep.kind != answered {
 		return
 	}
 	for _, sets := range [][]*dnssec.RRset{c.m.answer, c.m.authority} {
@@ -157,6 +165,9 @@ func (c *classifier) answers(q question) {
 		if f == nil {
 			break
 		}
+		// NXDOMAIN beside a CNAME that was asked for is about its target (RFC 6604 §2.1).
+		f.denied = q.qtype == TypeCNAME && c.m.rcode == rcodeNXDomain
+		f.contradicted = c.contradicts(q, f)
 		c.add(f)
 		next, isAlias, err := f.alias(q)
 		if !isAlias || err != nil {
@@ -175,6 +186,17 @@ func (c *classifier) answers(q question) {
 	}
 	// Proofs about where the alias leads may come along, such as that a delegation is unsigned.
 	c.rep.facts[len(c.rep.facts)-1].proof = c.proof(false)
+}
+
+// contradicts reports whether a CNAME came along with the DNAME f that f does
+// not make (RFC 6672 §5.3.1): somebody changed the message.
+func (c *classifier) contradicts(q question, f *fact) bool {
+	cname := findSet(c.m.answer, q.name, TypeCNAME)
+	if f.set.Type != TypeDNAME || cname == nil {
+		return false
+	}
+	next, ok := substitute(q.name, f.set.Name, target(f.set.Data[0]))
+	return ok && next != target(cname.Data[0])
 }
 
 // speaksFor reports whether the servers asked may say something about name,
@@ -215,9 +237,19 @@ func (c *classifier) find(q question) *fact {
 	return nil
 }
 
+// note tells what was left out of the message, if anything.
+func (c *classifier) note() string {
+	if len(c.m.dropped) == 0 {
+		return ""
+	}
+	return "the reply of " + c.from.String() + " held records that were left out: " + c.m.dropped[0]
+}
+
 func (c *classifier) positive(s *dnssec.RRset) *fact {
+	s = compact(s)
+	s.TTL = uint32(c.x.ttl(s.TTL) / time.Second)
 	f := &fact{
-		name: s.Name, qtype: s.Type, set: compact(s), zone: c.d.zone, from: c.from,
+		name: s.Name, qtype: s.Type, set: s, zone: c.d.zone, from: c.from, note: c.note(),
 		rank: rankAnswer, expires: c.x.now.Add(c.x.ttl(s.TTL)),
 	}
 	if len(c.rep.facts) > 0 {
@@ -227,6 +259,9 @@ func (c *classifier) positive(s *dnssec.RRset) *fact {
 	}
 	if expanded(s) {
 		f.proof = c.proof(false)
+		if ns := findSet(c.m.authority, c.d.zone, TypeNS); ns != nil && len(ns.Sigs) > 0 {
+			f.extra = compact(ns)
+		}
 	}
 	return f
 }
@@ -270,14 +305,16 @@ func (c *classifier) negative(q question, soa *dnssec.RRset) *fact {
 		rank: rankAuthoritative, zone: c.d.zone, from: c.from,
 	}
 	f.expires = c.x.now.Add(c.x.negativeTTL(soa))
+	f.note = c.note()
 	return f
 }
 
-// negativeTTL is the lesser of the SOA's own TTL and its MINIMUM (RFC 2308 §5),
-// and zero, for use in this resolution only, without SOA.
+// negativeTTL is the lesser of the SOA's own TTL and its MINIMUM (RFC 2308 §5).
+// Without SOA it is as short as for a failure, instead of the nothing that
+// RFC 2308 §5 asks for: the question would else be asked again within one resolution.
 func (x *resolution) negativeTTL(soa *dnssec.RRset) time.Duration {
 	if soa == nil || len(soa.Data[0]) < 4 {
-		return 0
+		return x.r.lim.FailTTL
 	}
 	d := soa.Data[0]
 	ttl := min(soa.TTL, binary.BigEndian.Uint32(d[len(d)-4:]))
@@ -298,8 +335,6 @@ func (c *classifier) nothing(q question) {
 	}
 	ns := c.delegates(q)
 	switch {
-	case c.m.rcode == rcodeYXDomain:
-		c.rep.why = rcodeText(c.m.rcode)
 	case c.m.rcode == rcodeNXDomain:
 		c.add(c.negative(q, nil))
 	case ns != nil && !c.d.forward:
@@ -309,8 +344,6 @@ func (c *classifier) nothing(q question) {
 		c.rep.doubt = len(c.m.authority) == 0 && !c.d.forward // not even a SOA: others may know better
 	case c.refersElsewhere():
 		c.rep.why, c.rep.lame = "lame: refers to a zone that is not below its own", true
-	case len(c.m.answer) > 0:
-		c.rep.why = "an answer to another question"
 	case len(c.m.dropped) > 0:
 		c.rep.why = "malformed: " + c.m.dropped[0]
 	default:
@@ -343,9 +376,9 @@ func (c *classifier) refersElsewhere() bool {
 	return false
 }
 
-// ttl applies the cap to a TTL in seconds.
+// ttl applies the bounds to a TTL in seconds.
 func (x *resolution) ttl(seconds uint32) time.Duration {
-	return min(time.Duration(seconds)*time.Second, x.r.lim.MaxTTL)
+	return max(x.r.lim.MinTTL, min(time.Duration(seconds)*time.Second, x.r.lim.MaxTTL))
 }
 
 // rcodeText names the RCODEs that servers send when they will not answer.

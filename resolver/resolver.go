@@ -53,6 +53,7 @@ type Config struct {
 	KeepCase    bool             // no random letter case
 	NoIPv4      bool
 	NoIPv6      bool
+	LooseGlue   bool // take glue, for the delegation it came with, from outside the zone that sent it
 	AskLoopback bool // servers on loopback addresses may be asked, as test networks need
 
 	Transport  Transport // default: UDP and TCP sockets
@@ -85,6 +86,7 @@ type Resolver struct {
 	keepCase  bool
 	family    [2]bool // IPv4, IPv6 in use
 	loopback  bool
+	looseGlue bool
 	transport Transport
 	own       *netTransport // transport, where it was made here
 	now       func() time.Time
@@ -107,7 +109,7 @@ func New(c Config) *Resolver {
 		lim: *c.Limits, rules: c.Rules, anchors: c.Anchors, ready: c.Ready,
 		exempt: make(map[dnssec.Name]bool), stubs: make(map[dnssec.Name]*delegation),
 		port: c.Port, minimise: !c.NoMinimise, keepCase: c.KeepCase,
-		family: [2]bool{!c.NoIPv4, !c.NoIPv6}, loopback: c.AskLoopback,
+		family: [2]bool{!c.NoIPv4, !c.NoIPv6}, loopback: c.AskLoopback, looseGlue: c.LooseGlue,
 		transport: c.Transport, now: c.Now, source: c.Random, log: c.Log,
 		cache: newCache(c.CacheBytes), ownRoot: ownRoot, clock: make(map[dnssec.Name]bool),
 	}
@@ -293,6 +295,11 @@ func (o *outcome) settled() *outcome {
 	a.Queries = 0
 	c := *o
 	c.answer = &a
+	c.steps = make([]step, len(o.steps))
+	for i, s := range o.steps {
+		s.fact = s.fact.lean()
+		c.steps[i] = s
+	}
 	return &c
 }
 

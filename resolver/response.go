@@ -13,6 +13,8 @@ type Question struct {
 	Name dnssec.Name // in lower case
 	Type uint16
 	CD   bool // the client validates by itself (RFC 4035 §3.2.2)
+	// Local asks for what is known only, as a query without RD does.
+	Local bool
 }
 
 // EDE is an extended DNS error (RFC 8914).
@@ -41,6 +43,9 @@ func (r *Resolver) Query(ctx context.Context, q Question) *Response {
 	if r.clock[q.Name] && r.ready() != nil {
 		check = false
 	}
+	if q.Local {
+		return r.knownResponse(ctx, q)
+	}
 	o := r.resolve(ctx, question{q.Name, q.Type}, check)
 	resp := o.response(q, r.now())
 	if r.sentinel(q, o) {
@@ -55,6 +60,12 @@ func (o *outcome) response(q Question, now time.Time) *Response {
 	if o.verdict.EDE >= 0 && o.verdict.Reason != "not-checked" {
 		resp.EDE = append(resp.EDE, EDE{uint16(o.verdict.EDE), o.verdict.Text})
 	}
+	for _, s := range o.steps {
+		if s.fact.note != "" {
+			resp.EDE = append(resp.EDE, EDE{edeOther, s.fact.note})
+			break
+		}
+	}
 	if o.failed() {
 		resp.Rcode = rcodeServFail
 		return resp
@@ -68,6 +79,9 @@ func (o *outcome) response(q Question, now time.Time) *Response {
 			if s.alias && s.fact.set.Type == TypeDNAME {
 				resp.Answer = append(resp.Answer, s.synthesised(left)...)
 			}
+		}
+		if s.fact.extra != nil {
+			resp.Authority = appendSet(resp.Authority, s.fact.extra, left)
 		}
 		for _, p := range s.fact.proof {
 			if !hasRR(resp.Authority, p.Name, p.Type) {

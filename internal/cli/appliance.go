@@ -12,7 +12,6 @@ import (
 	"danepost/deliver"
 	"danepost/queue"
 	"danepost/queue/submit"
-	"danepost/resolver"
 )
 
 // importEvery is how often the maildrop is looked at while a process holds
@@ -24,15 +23,16 @@ type appliance struct {
 	config    *Config
 	log       *slog.Logger
 	queue     *queue.Queue
-	names     *resolver.Resolver
+	names     *names
 	deliverer *deliver.Deliverer
+	meter     *meter // the deliverer, counted: what the queue calls
 	gate      *submit.Gate
 	drop      *submit.Maildrop
 }
 
 // openAppliance opens everything; on error nothing stays open.
 func openAppliance(c *Config, log *slog.Logger) (*appliance, error) {
-	if err := submit.BecomeOwner(c.StateDir); err != nil && !errors.Is(err, os.ErrNotExist) {
+	if err := makeState(c); err != nil {
 		return nil, err
 	}
 	dc, err := deliverConfig(c, log)
@@ -43,13 +43,14 @@ func openAppliance(c *Config, log *slog.Logger) (*appliance, error) {
 	if err != nil {
 		return nil, err
 	}
-	names, err := openResolver(c, log)
+	n, err := openNames(c, log)
 	if err != nil {
 		q.Close()
 		return nil, err
 	}
-	a := &appliance{config: c, log: log, queue: q, names: names}
-	a.deliverer = deliver.New(dc, names)
+	a := &appliance{config: c, log: log, queue: q, names: n}
+	a.deliverer = deliver.New(dc, n)
+	a.meter = newMeter(a.deliverer)
 	a.gate = submit.NewGate(gatePolicy(c), submit.Deps{Queue: q, Log: log})
 	a.drop = &submit.Maildrop{Dir: c.Maildrop}
 	if err := os.MkdirAll(c.Maildrop, 0o700); err != nil {
@@ -57,6 +58,20 @@ func openAppliance(c *Config, log *slog.Logger) (*appliance, error) {
 		return nil, &submit.Error{Code: submit.ExitCantCreate, Text: "cannot make the maildrop", Err: err}
 	}
 	return a, nil
+}
+
+// makeState makes the state directory where it is missing, and root its owner.
+func makeState(c *Config) error {
+	if err := os.MkdirAll(c.StateDir, 0o700); err != nil {
+		return &submit.Error{Code: submit.ExitCantCreate, Text: "cannot make the state directory", Err: err}
+	}
+	return submit.BecomeOwner(c.StateDir)
+}
+
+// handler delivers, and sees to it that notices to this host's own senders
+// reach a mailbox.
+func (a *appliance) handler() queue.Handler {
+	return submit.LocalNotices{Handler: a.meter, Policy: &a.gate.Policy}
 }
 
 func (a *appliance) close() error {
@@ -84,31 +99,30 @@ func (t *tasks) run(f func() error) {
 }
 
 // work answers on the socket, imports the maildrop and delivers until ctx
-// ends. deliver is the queue's Run in one of its forms: when it returns, the
-// rest ends too.
-func (a *appliance) work(ctx context.Context, run func(context.Context) error) error {
+// ends. run is the queue's Run in one of its forms: when it returns, the
+// rest ends too. yield, if it is not nil, is called when a daemon asks for
+// the queue.
+func (a *appliance) work(ctx context.Context, run func(context.Context) error, yield func()) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	smtp, smtpListener, err := a.listenSMTP()
+	services, err := a.listen()
 	if err != nil {
 		return err
 	}
 	ln, err := submit.ListenSocket(a.config.Socket) // last: it says that all is ready
 	if err != nil {
-		if smtpListener != nil {
-			smtpListener.Close()
-		}
-		return err
+		return errors.Join(err, services.close())
 	}
 	t := &tasks{cancel: cancel}
-	server := &submit.Server{Gate: a.gate, Operator: a.queue, Log: a.log}
+	server := &submit.Server{Gate: a.gate, Operator: a.queue, Yield: yield, Log: a.log}
 	if gid, ok := submit.GroupID("danepost-adm", "/etc/group"); ok {
 		server.AdminGroup = &gid
 	}
 	t.run(func() error { return server.Serve(ctx, ln, a.config.Socket) })
-	if smtp != nil {
-		t.run(func() error { return smtp.Serve(ctx, smtpListener) })
+	for _, s := range services {
+		t.run(func() error { return s.serve(ctx) })
 	}
+	t.run(func() error { return a.names.anchors.Run(ctx) })
 	t.run(func() error { a.watchDrops(ctx); return nil })
 	t.run(func() error {
 		defer cancel()
@@ -124,6 +138,13 @@ func (a *appliance) importDrops(ctx context.Context) error {
 		a.log.Info("imported", "messages", n, "from", a.drop.Dir)
 	}
 	return err
+}
+
+// refreshAnchors keeps up with the root's keys in processes that live shortly.
+func (a *appliance) refreshAnchors(ctx context.Context) {
+	if err := a.names.anchors.RefreshDue(ctx); err != nil && ctx.Err() == nil {
+		a.log.Warn("trust anchors not refreshed", "reason", err.Error())
+	}
 }
 
 // watchDrops imports what arrives in the maildrop; a failure that may pass is
@@ -165,11 +186,44 @@ func runServe(inv *invocation, args []string) error {
 	return serve(c, inv.Err)
 }
 
+// openInTurn is openAppliance for the daemon: a run in the background that has
+// the queue is asked to end, and waited for while it finishes what it is at.
+// Another daemon stays, and so does a holder that does not answer.
+func openInTurn(ctx context.Context, c *Config, log *slog.Logger) (*appliance, error) {
+	const starting, yielding = 3 * time.Second, time.Minute
+	client := submit.Client{Path: c.Socket}
+	deadline, asked := time.Now().Add(starting), false
+	for {
+		a, err := openAppliance(c, log)
+		if !errors.Is(err, queue.ErrLocked) {
+			return a, err
+		}
+		if !asked {
+			var refused *submit.Error
+			switch yerr := client.Yield(ctx); {
+			case yerr == nil:
+				asked, deadline = true, time.Now().Add(yielding)
+				log.Info("waiting", "for", "the run in the background, which was asked to end")
+			case errors.As(yerr, &refused) && refused.Code == submit.ExitUnavailable:
+				return nil, err
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return nil, err
+		case <-time.After(50 * time.Millisecond):
+		}
+		if time.Now().After(deadline) {
+			return nil, err
+		}
+	}
+}
+
 func serve(c *Config, stderr io.Writer) error {
 	ctx, stop := untilSignal()
 	defer stop()
 	log := newLog(stderr, c.Log)
-	a, err := openAppliance(c, log)
+	a, err := openInTurn(ctx, c, log)
 	if err != nil {
 		return err
 	}
@@ -178,7 +232,7 @@ func serve(c *Config, stderr io.Writer) error {
 	if err := a.importDrops(ctx); err != nil {
 		log.Error("maildrop", "reason", err.Error())
 	}
-	err = a.work(ctx, func(ctx context.Context) error { return a.queue.Run(ctx, a.deliverer) })
+	err = a.work(ctx, func(ctx context.Context) error { return a.queue.Run(ctx, a.handler()) }, nil)
 	if cerr := a.close(); err == nil {
 		err = cerr
 	}
@@ -191,17 +245,20 @@ func serve(c *Config, stderr io.Writer) error {
 // A drop that arrived too late for the import had a writer who could not get
 // the lock: so the maildrop is looked at again after unlocking.
 func runQueueOnce(ctx context.Context, c *Config, log *slog.Logger, linger time.Duration) error {
+	ctx, yield := context.WithCancel(ctx)
+	defer yield()
 	for {
 		a, err := openAppliance(c, log)
 		if err != nil {
 			return err
 		}
 		stuck := a.importDrops(ctx)
-		run := func(ctx context.Context) error { return a.queue.RunUntilIdle(ctx, a.deliverer, linger) }
+		run := func(ctx context.Context) error { return a.queue.RunUntilIdle(ctx, a.handler(), linger) }
 		if linger > 0 {
-			err = a.work(ctx, run)
+			err = a.work(ctx, run, yield)
 		} else {
 			err = run(ctx)
+			a.refreshAnchors(ctx)
 		}
 		if cerr := a.close(); err == nil {
 			err = cerr

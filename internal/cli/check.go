@@ -26,12 +26,12 @@ func runCheck(inv *invocation, args []string) error {
 	if err != nil {
 		return configError(err)
 	}
-	names, err := openResolver(c, log)
+	n, err := openNames(c, log)
 	if err != nil {
 		return err
 	}
-	defer names.Close()
-	d := deliver.New(dc, names)
+	defer n.Close()
+	d := deliver.New(dc, n)
 	defer d.Close()
 	ctx, stop := untilSignal()
 	defer stop()

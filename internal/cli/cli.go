@@ -41,6 +41,8 @@ func commands() []command {
 		{"queue", "list|show|cat|retry|hold|release|remove|run", "look at the queue and act on it", runQueue},
 		{"lookup", "NAME [TYPE]", "look a name up, validated, with its chain of trust", runLookup},
 		{"check", "DOMAIN", "what delivery to a domain would do, and why", runCheck},
+		{"anchor", "status|refresh", "the root's keys and how far they are trusted", runAnchor},
+		{"doctor", "", "is this host fit to send: clock, ports, DNS, names, disk", runDoctor},
 		{"config", "check", "read the configuration and explain it", runConfig},
 		{"version", "", "print the version", runVersion},
 	}

@@ -20,6 +20,13 @@ func runConfig(inv *invocation, args []string) error {
 	if err != nil {
 		return err
 	}
+	// What the files named hold belongs to it.
+	if _, err := resolverConfig(c, nil); err != nil {
+		return configError(err)
+	}
+	if _, err := configuredAnchors(c); err != nil {
+		return configError(err)
+	}
 	w := tabwriter.NewWriter(inv.Out, 0, 0, 2, ' ', 0)
 	defer w.Flush()
 	for _, line := range c.explain() {

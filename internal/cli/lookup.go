@@ -62,12 +62,12 @@ func runLookup(inv *invocation, args []string) error {
 	}
 	ctx, stop := untilSignal()
 	defer stop()
-	names, err := openResolver(c, newLog(inv.Err, c.Log))
+	n, err := openNames(c, newLog(inv.Err, c.Log))
 	if err != nil {
 		return err
 	}
-	defer names.Close()
-	a := names.Lookup(ctx, name, qtype)
+	defer n.Close()
+	a := n.Lookup(ctx, name, qtype)
 	if *asJSON {
 		if err := json.NewEncoder(inv.Out).Encode(lookupObject(a)); err != nil {
 			return err

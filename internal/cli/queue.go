@@ -52,8 +52,8 @@ func withQueue(ctx context.Context, c *Config, f func(operator) error) error {
 			return err
 		}
 	}
-	log := quiet()
-	if err := submit.BecomeOwner(c.StateDir); err != nil {
+	log := backgroundLog()
+	if err := makeState(c); err != nil {
 		return err
 	}
 	q, err := openQueue(c, log)
@@ -98,7 +98,7 @@ func kickOwnQueue(ctx context.Context, c *Config, f queue.Filter) error {
 	if _, kerr := a.queue.Kick(f); err == nil {
 		err = kerr
 	}
-	if rerr := a.queue.RunUntilIdle(ctx, a.deliverer, 0); err == nil {
+	if rerr := a.queue.RunUntilIdle(ctx, a.handler(), 0); err == nil {
 		err = rerr
 	}
 	return errors.Join(err, a.close())

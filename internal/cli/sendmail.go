@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"time"
@@ -48,7 +49,9 @@ func runSendmail(inv *invocation, argv []string) error {
 	if !s.group.Setgid() && s.configFile == "" {
 		s.configFile = os.Getenv("DANEPOST_CONFIG")
 	}
-	if s.configFile != "" || s.stateDir != "" || args.Mode != submit.ModeDeliver {
+	// -bs drops mail too; like every way it goes on with the group lowered.
+	drops := args.Mode == submit.ModeDeliver || args.Mode == submit.ModeSMTP
+	if s.configFile != "" || s.stateDir != "" || !drops {
 		if err := s.group.Release(); err != nil {
 			return err
 		}
@@ -217,11 +220,20 @@ func detach(c *Config) error {
 	if err != nil {
 		return err
 	}
+	// The run leaves this directory, and with it what relative names mean.
 	args := []string{"danepost"}
 	if c.File != "" {
-		args = append(args, "--config", c.File)
+		file, err := filepath.Abs(c.File)
+		if err != nil {
+			return err
+		}
+		args = append(args, "--config", file)
 	}
-	args = append(args, "--state-dir", c.StateDir, "queue", "run", "--linger", lingerFor.String())
+	state, err := filepath.Abs(c.StateDir)
+	if err != nil {
+		return err
+	}
+	args = append(args, "--state-dir", state, "queue", "run", "--linger", lingerFor.String())
 	cmd := &exec.Cmd{Path: self, Args: args, Dir: "/", SysProcAttr: &syscall.SysProcAttr{Setsid: true}}
 	if err := cmd.Start(); err != nil {
 		return err
@@ -237,8 +249,7 @@ func (s *sendmail) list() error {
 	if err != nil {
 		return err
 	}
-	renderQueue(s.Out, list, time.Now())
-	return nil
+	return submit.WriteMailq(s.Out, list, time.Local)
 }
 
 // runQueue is -q: attempt what is queued, all or what -qI, -qR, -qS select.

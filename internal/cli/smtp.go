@@ -32,10 +32,10 @@ func (s *sendmail) smtp() error {
 }
 
 // listenSMTP opens the listener of [submission]; nil when it is off.
-func (a *appliance) listenSMTP() (*submit.SMTP, net.Listener, error) {
+func (a *appliance) listenSMTP() (*service, error) {
 	c := a.config.Submission
 	if c.Listen == "" {
-		return nil, nil, nil
+		return nil, nil
 	}
 	server := &submit.SMTP{
 		Submit: a.gate.Accept, Hostname: a.config.Hostname, MaxSize: a.gate.MaxSize,
@@ -44,20 +44,20 @@ func (a *appliance) listenSMTP() (*submit.SMTP, net.Listener, error) {
 	for _, cidr := range c.Allow {
 		prefix, err := netip.ParsePrefix(cidr)
 		if err != nil {
-			return nil, nil, configError(err)
+			return nil, configError(err)
 		}
 		server.Allow = append(server.Allow, prefix)
 	}
 	if c.TLSCert != "" {
 		cert, err := tls.LoadX509KeyPair(c.TLSCert, c.TLSKey)
 		if err != nil {
-			return nil, nil, configError(err)
+			return nil, configError(err)
 		}
 		server.TLS = &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}
 	}
 	ln, err := net.Listen("tcp", c.Listen)
 	if err != nil {
-		return nil, nil, &submit.Error{Code: submit.ExitUnavailable, Text: "cannot listen for submissions ([submission] listen)", Err: err}
+		return nil, &submit.Error{Code: submit.ExitUnavailable, Text: "cannot listen for submissions ([submission] listen)", Err: err}
 	}
-	return server, ln, nil
+	return &service{ln, func(ctx context.Context) error { return server.Serve(ctx, ln) }}, nil
 }

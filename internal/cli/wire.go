@@ -16,7 +16,6 @@ import (
 	"danepost/queue/submit"
 	"danepost/resolver"
 	"danepost/resolver/dnssec"
-	"danepost/trustanchor"
 )
 
 // resolverConfig turns [resolver] into what package resolver takes, all but
@@ -70,34 +69,6 @@ func anyLoopback(hints []resolver.Nameserver) bool {
 	return false
 }
 
-// configuredAnchors returns the trust anchors of the configuration's file, or
-// the built-in ones.
-func configuredAnchors(c *Config) ([]dnssec.Anchor, error) {
-	file := c.Resolver.TrustAnchor
-	if file == "" {
-		return trustanchor.BuiltIn(), nil
-	}
-	data, err := os.ReadFile(file)
-	if err != nil {
-		return nil, fmt.Errorf("resolver.trust_anchor: %w", err)
-	}
-	return trustanchor.ParseFile(file, data)
-}
-
-// openResolver makes the resolver of the configuration.
-func openResolver(c *Config, log *slog.Logger) (*resolver.Resolver, error) {
-	rc, err := resolverConfig(c, log)
-	if err != nil {
-		return nil, configError(err)
-	}
-	anchors, err := configuredAnchors(c)
-	if err != nil {
-		return nil, configError(err)
-	}
-	rc.Anchors = func() []dnssec.Anchor { return anchors }
-	return resolver.New(rc), nil
-}
-
 // deliverConfig turns [deliver], [[policy]] and [relay] into what package
 // deliver takes.
 func deliverConfig(c *Config, log *slog.Logger) (deliver.Config, error) {
@@ -110,7 +81,7 @@ func deliverConfig(c *Config, log *slog.Logger) (deliver.Config, error) {
 			STARTTLS: time.Duration(t.STARTTLS), Mail: time.Duration(t.Mail), RCPT: time.Duration(t.Rcpt),
 			Data: time.Duration(t.Data), Block: time.Duration(t.Block), Dot: time.Duration(t.Dot),
 		},
-		Postmaster: c.Postmaster, Log: log,
+		Postmaster: c.Postmaster, MaxAge: time.Duration(c.Queue.MaxAge), Log: log,
 	}
 	dc.SourceIPv4, _ = netip.ParseAddr(c.Deliver.SourceIPv4)
 	dc.SourceIPv6, _ = netip.ParseAddr(c.Deliver.SourceIPv6)
@@ -194,7 +165,10 @@ func queueOptions(c *Config, log *slog.Logger) queue.Options {
 		Dir: c.StateDir, Log: log,
 		MaxAge: time.Duration(c.Queue.MaxAge), WarnAfter: time.Duration(c.Queue.WarnAfter),
 		RetryFirst: time.Duration(c.Queue.RetryFirst), RetryMax: time.Duration(c.Queue.RetryMax),
-		MaxMessage: int64(c.Queue.MaxMessageMB) << 20, MinFree: int64(c.Queue.MinFreeMB) << 20,
+		// The gate measures the body as it was written; what it accepted may
+		// be larger when its header is complete and its long lines encoded,
+		// and must not be refused behind its writer's back.
+		MinFree:     int64(c.Queue.MinFreeMB) << 20,
 		Connections: c.Deliver.Connections, PerDestination: c.Deliver.ConnectionsPerDestination,
 	}
 }

@@ -74,6 +74,47 @@ func StripSignatures(next Handler) Handler {
 	}
 }
 
+// At lets an attack happen only to questions about names at or below name.
+func At(name string, attack func(Handler) Handler) func(Handler) Handler {
+	name = canonicalName(name)
+	return func(next Handler) Handler {
+		attacked := attack(next)
+		return func(q Query) *dns.Msg {
+			if dns.IsSubDomain(name, q.Name()) {
+				return attacked(q)
+			}
+			return next(q)
+		}
+	}
+}
+
+// Deny answers questions of the given types with NXDOMAIN. The proof is that
+// of another name of the zone, true and signed, so that only a reader who
+// looks at what it proves is not deceived; with "" there is none.
+func Deny(provedFor string, types ...uint16) func(Handler) Handler {
+	return func(next Handler) Handler {
+		return func(q Query) *dns.Msg {
+			if !contains(types, q.Type()) {
+				return next(q)
+			}
+			m := new(dns.Msg).SetRcode(q.Msg, dns.RcodeNameError)
+			m.Authoritative = true
+			if opt := q.Msg.IsEdns0(); opt != nil {
+				m.SetEdns0(udpSize, opt.Do())
+			}
+			if provedFor != "" {
+				other := q
+				other.Msg = q.Msg.Copy()
+				other.Msg.Question[0].Name = canonicalName(provedFor)
+				if proof := next(other); proof != nil {
+					m.Ns = proof.Ns
+				}
+			}
+			return m
+		}
+	}
+}
+
 // Fail answers questions of the given types (all if none is given) with rcode.
 func Fail(rcode int, types ...uint16) func(Handler) Handler {
 	return func(next Handler) Handler {

@@ -6,7 +6,8 @@ _danepost() {
 	anchor) words="status refresh --json" ;;
 	config) words="check" ;;
 	lookup) words="A AAAA MX TLSA TXT NS DS DNSKEY --json" ;;
-	check | doctor) words="--json" ;;
+	check) words="--json" ;;
+	doctor) words="--json --to" ;;
 	*) words="serve sendmail queue lookup check anchor doctor config version help --config --state-dir" ;;
 	esac
 	COMPREPLY=($(compgen -W "$words" -- "$cur"))

@@ -214,6 +214,14 @@ func (c *Client) Run(ctx context.Context, f queue.Filter) ([]queue.Done, error) 
 	return c.act(ctx, verbRun, f)
 }
 
+// Yield asks a run in the background to give up the queue. nil says that it
+// will; a daemon that stays, or a run too old to know the verb, is an *Error
+// with ExitUnavailable.
+func (c *Client) Yield(ctx context.Context) error {
+	_, err := c.ask(ctx, &call{Verb: verbYield}, nil)
+	return err
+}
+
 func (c *Client) act(ctx context.Context, verb string, f queue.Filter) ([]queue.Done, error) {
 	res, err := c.ask(ctx, &call{Verb: verb, Filter: &f}, nil)
 	if err != nil {

@@ -150,6 +150,9 @@ func (g *Gate) author(r *Request, src Source) string {
 			m = given
 		}
 	}
+	if m.Local == "" {
+		m.Local = "postmaster" // a bounce over SMTP that came without From
+	}
 	m = g.qualify(m)
 	address := m.String()
 	if to := rewrite(g.RewriteFrom, src.User, m); to != "" {

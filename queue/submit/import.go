@@ -176,7 +176,7 @@ func openDrop(f *os.File) (*Request, io.Reader, error) {
 	if _, err := io.Copy(sum, io.NewSectionReader(f, 0, length)); err != nil {
 		return nil, nil, tempf(err, "cannot read the maildrop")
 	}
-	if string(trailer) != fmt.Sprintf("\nend %016x %x\n", length, sum.Sum(nil)) {
+	if string(trailer) != dropTail(length, sum.Sum(nil)) {
 		return nil, nil, dataf("it is cut off or damaged: length or checksum do not match")
 	}
 	whole := io.NewSectionReader(f, 0, length)

@@ -74,7 +74,10 @@ func (d *Maildrop) Write(g *Gate, r *Request, src Source, content io.Reader) (er
 	if _, uid, ok := parseKey(r.Key); !ok || uid != src.UID {
 		return &Error{Code: ExitSoftware, Text: fmt.Sprintf("%q is no name for a drop file of user %d", r.Key, src.UID)}
 	}
-	if err := g.room(); err != nil {
+	if _, err := os.Stat(d.Dir); err != nil {
+		return d.cannotWrite(err)
+	}
+	if err := g.room(d.Dir); err != nil {
 		return err
 	}
 	temp := filepath.Join(d.Dir, tempPrefix+r.Key)
@@ -156,11 +159,16 @@ func writeDrop(f *os.File, g *Gate, r *Request, src Source, content io.Reader) e
 	if err := check.fill(io.MultiReader(bytes.NewReader(lead), br), g.MaxSize); err != nil {
 		return err
 	}
-	fmt.Fprintf(buffered, "\nend %016x %x\n", w.n, sum.Sum(nil))
+	buffered.WriteString(dropTail(w.n, sum.Sum(nil)))
 	if err := buffered.Flush(); err != nil {
 		return tempf(err, "cannot store the message")
 	}
 	return nil
+}
+
+// dropTail is the trailer behind length bytes with the given checksum.
+func dropTail(length int64, sum []byte) string {
+	return fmt.Sprintf("\nend %016x %x\n", length, sum)
 }
 
 type countWriter struct {

@@ -48,7 +48,10 @@ type Server struct {
 	AdminGroup *uint32
 	// PasswdFile names users; "" is /etc/passwd.
 	PasswdFile string
-	Log        *slog.Logger
+	// Yield ends a run in the background, for a daemon that wants to take
+	// its place; nil for a process that stays. It does not wait.
+	Yield func()
+	Log   *slog.Logger
 }
 
 // ListenSocket makes the socket at path, for everybody to connect to. It
@@ -245,6 +248,12 @@ func (s *Server) answer(ctx context.Context, k *call, p peer, in io.Reader, w *a
 		return w.done(s.Gate.Release(ctx, s.Operator, f))
 	case verbRemove:
 		return w.done(s.Operator.Remove(f))
+	case verbYield:
+		if s.Yield == nil {
+			return &Error{Code: ExitUnavailable, Text: "a daemon has the queue and keeps it"}
+		}
+		defer s.Yield()
+		return w.finish(result{})
 	}
 	return &Error{Code: ExitUnavailable, Text: fmt.Sprintf("the daemon does not know the verb %q; it may be older than this program", clip(k.Verb))}
 }

@@ -37,6 +37,7 @@ const (
 	verbRelease = "release"
 	verbRemove  = "remove"
 	verbRun     = "run"
+	verbYield   = "yield"
 )
 
 // call is the first frame of a connection.

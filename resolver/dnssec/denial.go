@@ -12,7 +12,7 @@ const typeANY uint16 = 255
 // a Budget for each goroutine.
 type Denial struct {
 	// Expires is the earliest end of a signature among what verified, zero
-	// where nothing did or where it was not this package that verified.
+	// where nothing did.
 	Expires time.Time
 	TTL     uint32 // seconds, the lowest among what verified
 
@@ -58,24 +58,6 @@ func (k *Keys) Denial(sets []*RRset, now time.Time, b *Budget) *Denial {
 		}
 		d.add(found, proof.TTL, proof.Expires)
 		d.sets = append(d.sets, set)
-	}
-	return d
-}
-
-// DenialOf builds a Denial from NSEC and NSEC3 RRsets of a zone that the caller
-// had verified before (and found to be no wildcard expansions): what aggressive
-// use of a cache needs (RFC 8198). TTLs are taken as they stand.
-func (r *Rules) DenialOf(zone Name, verified []*RRset) *Denial {
-	d := &Denial{rules: r, zone: zone}
-	for _, set := range verified {
-		if set.Type != typeNSEC && set.Type != typeNSEC3 {
-			continue
-		}
-		d.seen = true
-		if found := d.read(set); !found.empty() {
-			d.add(found, set.TTL, time.Time{})
-			d.sets = append(d.sets, set)
-		}
 	}
 	return d
 }
@@ -255,7 +237,7 @@ func (d *Denial) unproved(over bool, name Name, claim string) Verdict {
 	switch {
 	case over:
 		return verdict(Indeterminate, ReasonLimitNSEC3Hashes,
-			fmt.Sprintf("gave up on the proof that %s %s: %s", name, claim, limitText(ReasonLimitNSEC3Hashes)))
+			"gave up on the proof that "+name.String()+" "+claim+": "+limitText(ReasonLimitNSEC3Hashes))
 	case d.fault.Reason != "" && d.fault.Status != Bogus:
 		return d.fault
 	case d.costly:
@@ -264,11 +246,12 @@ func (d *Denial) unproved(over bool, name Name, claim string) Verdict {
 	case d.fault.Reason != "":
 		return d.fault
 	case !d.seen:
-		return verdict(Bogus, ReasonNSECMissing, fmt.Sprintf(
-			"the signed zone %s sent no NSEC or NSEC3 record to prove that %s %s", d.zone, name, claim))
+		return verdict(Bogus, ReasonNSECMissing,
+			"the signed zone "+d.zone.String()+" sent no NSEC or NSEC3 record to prove that "+name.String()+" "+claim)
 	}
-	return verdict(Bogus, ReasonNSECMismatch, fmt.Sprintf(
-		"the NSEC or NSEC3 records of %s do not prove that %s %s", d.zone, name, claim))
+	// No Sprintf here: a cache that tries many proofs in vain comes by often.
+	return verdict(Bogus, ReasonNSECMismatch,
+		"the NSEC or NSEC3 records of "+d.zone.String()+" do not prove that "+name.String()+" "+claim)
 }
 
 // Join returns what several proofs of one zone prove together (RFC 8198). All
@@ -282,6 +265,7 @@ func Join(each ...*Denial) *Denial {
 		joined.rules, joined.zone = d.rules, d.zone
 		joined.seen = joined.seen || d.seen
 		joined.add(readings{nsec: d.nsec, nsec3: d.nsec3}, d.TTL, d.Expires)
+		joined.costly = joined.costly || d.costly
 		joined.sets = append(joined.sets, d.sets...)
 	}
 	return joined

@@ -84,7 +84,6 @@ const (
 	// Denial of existence.
 	ReasonNSECMissing      Reason = "nsec-missing"
 	ReasonNSECMismatch     Reason = "nsec-mismatch" // records are there and do not prove it
-	ReasonNSECContradicts  Reason = "nsec-contradicts"
 	ReasonOptOut           Reason = "nsec3-opt-out"
 	ReasonNSEC3Iterations  Reason = "nsec3-iterations"
 	ReasonUnsignedDelegate Reason = "unsigned-delegation"

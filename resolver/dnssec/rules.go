@@ -29,22 +29,6 @@ func DefaultRules(sha1 bool) *Rules {
 	}
 }
 
-// SupportedDS reports whether the set has at least one DS whose algorithm and
-// digest are both supported; false means the child is Insecure, never Bogus
-// (RFC 4035 §5.2).
-func (r *Rules) SupportedDS(set []DS) bool {
-	for i := range set {
-		if r.supports(&set[i]) {
-			return true
-		}
-	}
-	return false
-}
-
-func (r *Rules) supports(ds *DS) bool {
-	return r.Verifiers[ds.Algorithm] != nil && r.Digests[ds.DigestType] != nil
-}
-
 // MatchDS reports whether ds is a digest of key, a DNSKEY RDATA of zone
 // (RFC 4034 §5.1.4). It is false where the digest type is unsupported. The
 // key's flags are the caller's to judge, except that they are in the digest.

@@ -30,6 +30,9 @@ type AnchorKey struct {
 	LastChange int64
 }
 
+// anchorStates are the words for the numbers of states in such files.
+var anchorStates = [...]string{"START", "ADDPEND", "VALID", "MISSING", "REVOKED", "REMOVED"}
+
 // ParseAnchorState reads the lines of a trust anchor file: one with states as
 // written by Unbound, or plain DNSKEY and DS lines.
 func ParseAnchorState(lines []string) (*AnchorState, error) {
@@ -104,9 +107,12 @@ func (s *AnchorState) key(line string) error {
 		}
 		switch name {
 		case "state":
-			_, word, _ := strings.Cut(value, "[")
-			word, _, _ = strings.Cut(word, "]")
-			k.State = strings.TrimSpace(word)
+			// The number; a word in brackets may follow it.
+			n, convErr := strconv.Atoi(strings.TrimSpace(value[:min(1, len(value))]))
+			if convErr != nil || n >= len(anchorStates) {
+				return fmt.Errorf("unknown state %q", value)
+			}
+			k.State = anchorStates[n]
 		case "count":
 			k.Count, err = strconv.Atoi(value)
 		case "lastchange":

@@ -134,19 +134,24 @@ func toServer(step *Step, w *pending) bool {
 	return !step.Address.IsValid() || step.Address.Unmap() == w.server
 }
 
-// find returns the first entry of the first range that fits.
+// find returns the first entry of the first range that fits. In Deckard's
+// dialect a referral is a second choice.
 func (p *Player) find(step int, w *pending) *Entry {
+	var referral *Entry
 	for _, r := range p.Scenario.Ranges {
 		if step < r.From || step > r.To || len(r.Addresses) > 0 && !slices.Contains(r.Addresses, w.server) {
 			continue
 		}
 		for _, e := range r.Entries {
-			if e.matches(w.query) || p.Scenario.Dialect == Deckard && e.refers(w.query) {
+			if e.matches(w.query) {
 				return e
+			}
+			if referral == nil && p.Scenario.Dialect == Deckard && e.refers(w.query) {
+				referral = e
 			}
 		}
 	}
-	return nil
+	return referral
 }
 
 // oneShot answers with the first REPLY step from i on that fits and has not

@@ -34,6 +34,7 @@ type Settings struct {
 	QueryLocalhost   bool
 	CacheMinTTL      int // seconds; -1: the resolver's own
 	CacheMaxTTL      int
+	ScrubNS          int // NS records kept; 0: the resolver's own limit
 	HardenGlue       bool
 	HardenNXDOMAIN   bool
 	HardenStripped   bool
@@ -172,7 +173,7 @@ var features = map[string]Feature{
 // layout of answers, who may ask, and work that is not visible in an answer.
 var idle = map[string]bool{
 	"target-fetch-policy": true, "trust-anchor-signaling": true, "root-key-sentinel": true, "minimal-responses": true,
-	"iter-scrub-promiscuous": true, "iter-scrub-ns": true, "iter-scrub-cname": true,
+	"iter-scrub-promiscuous": true, "iter-scrub-cname": true,
 	"ede": true, "ede-serve-expired": true, "access-control": true, "module-config": true,
 	"log-time-ascii": true, "log-servfail": true, "log-queries": true, "log-replies": true, "verbosity": true, "val-log-level": true,
 	"rrset-roundrobin": true, "serve-expired-client-timeout": true, "serve-expired-reply-ttl": true,
@@ -203,6 +204,8 @@ func (c *Settings) value(o Option) error {
 		return c.limitIterations(o.Value)
 	case "cache-min-ttl":
 		return setInt(&c.CacheMinTTL, o.Value)
+	case "iter-scrub-ns":
+		return setInt(&c.ScrubNS, o.Value)
 	case "cache-max-ttl":
 		return setInt(&c.CacheMaxTTL, o.Value)
 	case "do-not-query-localhost":

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -235,6 +236,21 @@ func TestQuestions(t *testing.T) {
 			}
 		}
 	}
+	verdicts := map[string]string{"delivered": "deliverable", "deferred": "defer", "bounced": "reject"}
+	for _, s := range w.Stops {
+		want := verdicts[s.Want.Did]
+		if s.Domain == "refuses.demo" {
+			want = "deliverable" // who the mail is for is not asked
+		}
+		out, err := p.Run(ctx, "", "check", "--json", s.Domain)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got struct{ Verdict string }
+		if err := json.Unmarshal([]byte(out.Stdout), &got); err != nil || got.Verdict != want || (out.Code == 0) != (want == "deliverable") {
+			t.Errorf("check %s: exit status %d, verdict %q, not %q; %v\n%s%s", s.Domain, out.Code, got.Verdict, want, err, out.Stdout, out.Stderr)
+		}
+	}
 	for _, s := range w.Stops {
 		for _, r := range s.Receivers {
 			if n := len(r.Messages()); n != 0 {
@@ -242,4 +258,133 @@ func TestQuestions(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestDaemonTakesOver: a run that sendmail left in the background, waiting for
+// its next attempt, makes way for the daemon.
+func TestDaemonTakesOver(t *testing.T) {
+	t.Parallel()
+	w := small()
+	r, path := pinned(w, "besieged.demo", w.Lab.StripSTARTTLS)
+	ctx, p := running(t, w.Lab, `queue.retry_first = "2s"`)
+	if err := p.Send(ctx, "bob@besieged.demo", "patience", "the marker"); err != nil {
+		t.Fatal(err)
+	}
+	for path.Sessions() == 0 { // the run is at it
+		if ctx.Err() != nil {
+			t.Fatal("no attempt without a daemon")
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	p.serving(t, ctx)
+	path.Cease()
+	if _, err := r.Wait(ctx, func(m lab.Message) bool { return strings.Contains(m.Data, "the marker") }); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := p.Run(ctx, "", "serve"); err != nil || out.Code == 0 {
+		t.Errorf("a second daemon: %v, %+v", err, out)
+	}
+}
+
+// TestOperator: what waits is listed with its reason, in each form, and goes
+// where the operator sends it.
+func TestOperator(t *testing.T) {
+	t.Parallel()
+	w := small()
+	r, path := pinned(w, "besieged.demo", w.Lab.StripSTARTTLS)
+	ctx, p := running(t, w.Lab)
+	d := p.serving(t, ctx)
+	for _, subject := range []string{"one", "two"} {
+		if err := p.Send(ctx, "bob@besieged.demo", subject, "marker "+subject); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := d.Wait(ctx, func(l Line) bool { return l.Msg == "deferred" }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	run := func(code int, args ...string) string {
+		t.Helper()
+		out, err := p.Run(ctx, "", args...)
+		if err != nil || out.Code != code {
+			t.Fatalf("%v: %v, %+v", args, err, out)
+		}
+		return out.Stdout
+	}
+	type entry struct {
+		QueueID    string `json:"queue_id"`
+		Sender     string
+		Recipients []struct {
+			Address     string
+			DelayReason string `json:"delay_reason"`
+		}
+	}
+	list := func() (all []entry) {
+		for line := range strings.Lines(run(0, "queue", "list", "--json")) {
+			var e entry
+			if err := json.Unmarshal([]byte(line), &e); err != nil {
+				t.Fatalf("%v: %s", err, line)
+			}
+			all = append(all, e)
+		}
+		return all
+	}
+	var waiting []entry
+	for { // the log line comes before the commit
+		waiting = list()
+		if len(waiting) == 2 && waiting[0].Recipients[0].DelayReason != "" && waiting[1].Recipients[0].DelayReason != "" || ctx.Err() != nil {
+			break
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	if len(waiting) != 2 || waiting[0].Sender != Sender || waiting[0].Recipients[0].Address != "bob@besieged.demo" ||
+		!strings.Contains(waiting[0].Recipients[0].DelayReason, "STARTTLS") {
+		t.Fatalf("waiting: %+v", waiting)
+	}
+	if text := run(0, "sendmail", "-bp"); !strings.Contains(text, waiting[0].QueueID) || !strings.Contains(text, "STARTTLS") {
+		t.Errorf("mailq says\n%s", text)
+	}
+	if text := run(0, "queue", "cat", waiting[0].QueueID); !strings.Contains(text, "marker one") {
+		t.Errorf("cat says\n%s", text)
+	}
+	run(0, "queue", "remove", waiting[1].QueueID)
+	path.Cease()
+	run(0, "queue", "run")
+	if _, err := r.Wait(ctx, func(m lab.Message) bool { return strings.Contains(m.Data, "marker one") }); err != nil {
+		t.Fatal(err)
+	}
+	for len(list()) > 0 && ctx.Err() == nil {
+		time.Sleep(20 * time.Millisecond)
+	}
+	if got := r.Messages(); len(got) != 1 {
+		t.Errorf("%d messages arrived, one of them removed before", len(got))
+	}
+}
+
+// TestManyWithoutDaemon: programs that all mail at once, with nobody there to
+// take it, get every message delivered once by whoever of them was first.
+func TestManyWithoutDaemon(t *testing.T) {
+	t.Parallel()
+	w := small()
+	r, _ := pinned(w, "busy.demo", nil)
+	ctx, p := running(t, w.Lab)
+	const n = 20
+	var wg sync.WaitGroup
+	for i := range n {
+		wg.Go(func() {
+			if err := p.Send(ctx, "bob@busy.demo", "s", fmt.Sprintf("marker-%d.", i)); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	for i := range n {
+		marker := fmt.Sprintf("marker-%d.", i)
+		if _, err := r.Wait(ctx, func(m lab.Message) bool { return strings.Contains(m.Data, marker) }); err != nil {
+			t.Errorf("message %d: %v", i, err)
+		}
+	}
+	if got := len(r.Messages()); got != n {
+		t.Errorf("%d messages arrived, not %d", got, n)
+	}
+	p.serving(t, ctx) // takes over from what is left
 }

@@ -16,7 +16,7 @@ import (
 // the eye: each rule of RFC 7672 that can be seen from outside, one domain each.
 func NewMatrix(o lab.Options) *World {
 	w := &World{Lab: lab.New(o)}
-	w.Lab.Zone("demo", lab.Signing{SplitKeys: true, Denial: lab.NSEC3})
+	w.Lab.Zone("demo", lab.Signing{SplitKeys: true, Denial: lab.NSEC3}).Wrap(lab.At("undelegated.demo", lab.StripSignatures))
 	w.people()
 	w.matchingTypes()
 	w.trustAnchors()
@@ -25,6 +25,7 @@ func NewMatrix(o lab.Options) *World {
 	w.baseDomains()
 	w.zones()
 	w.hosts()
+	w.forgeries()
 	w.startTLS()
 	return w
 }
@@ -260,6 +261,44 @@ func tlsaFails(host string) func(lab.Handler) lab.Handler {
 	}
 }
 
+// forgeries are lies told on the way to name servers, each about one thing.
+func (w *World) forgeries() {
+	// That there is no TLSA record: without proof, or with the true proof that another name is absent.
+	for name, provedFor := range map[string]string{"unproved": "", "otherproof": "nothere.otherproof.demo", "farproof": "_1._tcp.farproof.demo"} {
+		_, z := w.one(name, named(name), deferred("secure"), lab.TLSA(3, 1, 1, named(name).Leaf()))
+		z.Wrap(lab.Deny(provedFor, dns.TypeTLSA))
+	}
+	id := named("undelegated") // its DS is stripped at the TLD
+	w.one("undelegated", id, deferred("bogus"), lab.TLSA(3, 1, 1, id.Leaf()))
+
+	// That the host, or the whole domain, is elsewhere or nowhere.
+	_, z := w.one("moved", named("moved"), deferred("secure"), lab.TLSA(3, 1, 1, named("moved").Leaf()))
+	z.Wrap(lab.Forge(true, "mx.moved.demo. 60 IN A "+w.Evil.Addr()))
+	_, z = w.one("vanished", named("vanished"), deferred("bogus"), lab.TLSA(3, 1, 1, named("vanished").Leaf()))
+	z.Wrap(lab.Deny("nothere.vanished.demo", dns.TypeMX))
+	_, z = w.one("nullified", named("nullified"), deferred("bogus"), lab.TLSA(3, 1, 1, named("nullified").Leaf()))
+	z.Wrap(lab.Forge(true, "nullified.demo. 60 IN MX 0 ."))
+	_, z = w.one("diverted", named("diverted"), deferred("bogus"), lab.TLSA(3, 1, 1, named("diverted").Leaf()))
+	z.Wrap(divert("diverted.demo. 60 IN CNAME evil.demo."))
+}
+
+// divert answers MX questions with a forged alias.
+func divert(lie string) func(lab.Handler) lab.Handler {
+	rr, err := dns.NewRR(lie)
+	if err != nil {
+		panic(err)
+	}
+	return func(next lab.Handler) lab.Handler {
+		return func(q lab.Query) *dns.Msg {
+			m := next(q)
+			if m != nil && q.Type() == dns.TypeMX && q.Name() == rr.Header().Name {
+				m.Answer, m.Ns = []dns.RR{rr}, nil
+			}
+			return m
+		}
+	}
+}
+
 // startTLS are servers that offer it and do not do it.
 func (w *World) startTLS() {
 	refuse := lab.Answer("STARTTLS", 454, "4.7.0 TLS not available")
@@ -281,6 +320,19 @@ func (w *World) startTLS() {
 	r, _ := w.one("refusedmay", named("refusedmay"), Want{Did: "delivered", Security: "plaintext", MXStatus: "secure"})
 	r.Wrap(refuse)
 
+	for name, fault := range map[string]func(lab.Responder) lab.Responder{
+		"silent": lab.Answer("EHLO", 0, ""), "hangsup": lab.Answer("STARTTLS", 0, ""), "drops": lab.Answer("BODY", 0, ""),
+		"full": lab.Answer("MAIL", 452, "4.3.1 disk full"), "grey": lab.Greylist(time.Hour),
+	} {
+		id := named(name)
+		r, _ := w.one(name, id, deferred("secure"), lab.TLSA(3, 1, 1, id.Leaf()))
+		r.Wrap(fault)
+	}
+	for name, verb := range map[string]string{"nosender": "MAIL", "nodata": "DATA", "spam": "BODY"} {
+		id := named(name)
+		r, _ := w.one(name, id, Want{Did: "bounced", MXStatus: "secure", DSN: "5.7.1"}, lab.TLSA(3, 1, 1, id.Leaf()))
+		r.Without("CHUNKING").Wrap(lab.Answer(verb, 550, "5.7.1 not from you"))
+	}
 	id := named("slow")
 	r, _ = w.one("slow", id, verified(), lab.TLSA(3, 1, 1, id.Leaf()))
 	r.Wrap(lab.Slow("CONNECT", 2*time.Second))

@@ -18,6 +18,7 @@ type Visit struct {
 	Line  Line // what danepost said
 	Took  time.Duration
 	Wrong []string // what should not be, in words; empty when all is right
+	Loot  string   // what the attacker got, in words; "" where there is none
 
 	marker string // in the message's body and nowhere else
 }
@@ -125,9 +126,24 @@ func (w *World) groundTruth(v *Visit) {
 	v.attackers(w)
 }
 
+// loot says what the attacker on a path has, when all is as wanted.
+func loot(p *lab.Path, want Want) string {
+	switch {
+	case want.Readable:
+		return "the attacker read it all"
+	case want.Unasked:
+		return "the attacker was not even connected to"
+	}
+	return fmt.Sprintf("the attacker saw %d bytes and no word of the message", len(p.Seen()))
+}
+
 // attackers says what those on the way got to see.
 func (v *Visit) attackers(w *World) {
+	if v.Stop.Attack != "" {
+		v.Loot = "mx.evil.demo got nothing"
+	}
 	for _, p := range v.Stop.Paths {
+		v.Loot = loot(p, v.Stop.Want)
 		seen := bytes.ToUpper(p.Seen())
 		if got := bytes.Contains(seen, []byte(strings.ToUpper(v.marker))); got != v.Stop.Want.Readable {
 			v.wrong("the attacker read the message: %v", got)

@@ -20,11 +20,13 @@ type World struct {
 	Stops []*Stop
 
 	host *lab.Receiver // a provider's server, under a signed name
+	part string        // what add gives to the next stops
 }
 
 // Stop is one domain of the tour.
 type Stop struct {
 	Domain string
+	Part   string // of the tour, a heading
 	Shows  string // what is there to be seen
 	Attack string // what is done to it; "" nothing
 	Want   Want
@@ -52,10 +54,14 @@ func New(o lab.Options) *World {
 	w.Lab.Zone("demo", lab.Signing{SplitKeys: true})
 	w.Lab.Zone("optout", lab.Signing{SplitKeys: true, Denial: lab.OptOut})
 	w.people()
+	w.part = "Receivers that pin their keys"
 	w.goodKeys()
 	w.goodNames()
+	w.part = "Receivers that publish less"
 	w.weaker()
+	w.part = "Receivers that take no mail"
 	w.refusals()
+	w.part = "Under attack"
 	w.dnsAttacks()
 	w.pathAttacks()
 	return w
@@ -84,7 +90,7 @@ func (w *World) simple(domain string, s lab.Signing, id *lab.Identity, p pin) (*
 }
 
 func (w *World) add(s *Stop, at ...*lab.Receiver) {
-	s.Receivers = at
+	s.Receivers, s.Part = at, w.part
 	w.Stops = append(w.Stops, s)
 }
 
@@ -96,18 +102,18 @@ func deferred(mxStatus string) Want { return Want{Did: "deferred", MXStatus: mxS
 // goodKeys are domains whose records and certificates fit together.
 func (w *World) goodKeys() {
 	r, _ := w.simple("ee.demo", lab.Signing{}, lab.SelfSigned("mx.ee.demo"), pin{3, 1, 1})
-	w.add(&Stop{Domain: "ee.demo", Shows: "TLSA 3 1 1, its own key", Want: verified()}, r)
+	w.add(&Stop{Domain: "ee.demo", Shows: "TLSA 3 1 1: its own key", Want: verified()}, r)
 
 	ca := lab.NewAuthority("Tour CA")
 	id := ca.Issue("mx.ta.demo")
 	r = w.Lab.Receiver("mx.ta.demo", id)
 	w.Lab.Zone("ta.demo", lab.Signing{}).Add("@ MX 10 mx", "mx A "+r.Addr(), "_{port}._tcp.mx TLSA "+lab.TLSA(2, 0, 1, ca.Cert()))
-	w.add(&Stop{Domain: "ta.demo", Shows: "TLSA 2 0 1, an authority of its own", Want: verified()}, r)
+	w.add(&Stop{Domain: "ta.demo", Shows: "TLSA 2 0 1: its own authority", Want: verified()}, r)
 
 	old, now := lab.SelfSigned("mx.rolled.demo"), lab.SelfSigned("mx.rolled.demo")
 	r, z := w.simple("rolled.demo", lab.Signing{}, now, pin{3, 1, 1})
 	z.Add("_{port}._tcp.mx TLSA " + lab.TLSA(3, 1, 1, old.Leaf()))
-	w.add(&Stop{Domain: "rolled.demo", Shows: "keys just rolled, old and new digest", Want: verified()}, r)
+	w.add(&Stop{Domain: "rolled.demo", Shows: "keys rolled: old and new digest", Want: verified()}, r)
 
 	other, second := lab.SelfSigned("mx.mixed.demo"), ca.Issue("mx.mixed.demo")
 	r = w.Lab.Receiver("mx.mixed.demo", second)
@@ -116,7 +122,7 @@ func (w *World) goodKeys() {
 	w.add(&Stop{Domain: "mixed.demo", Shows: "3 1 1 does not fit, 2 1 2 does", Want: verified()}, r)
 
 	r, _ = w.simple("expired.demo", lab.Signing{}, lab.SelfSigned("old-name.invalid", lab.Expired), pin{3, 0, 1})
-	w.add(&Stop{Domain: "expired.demo", Shows: "expired, wrong name, but pinned (3 0 1)", Want: verified()}, r)
+	w.add(&Stop{Domain: "expired.demo", Shows: "expired, wrong name, but pinned", Want: verified()}, r)
 }
 
 // goodNames are domains whose names need more than one proof.
@@ -135,13 +141,13 @@ func (w *World) goodNames() {
 	w.add(&Stop{Domain: "ee.optout", Shows: "signed, below an NSEC3 opt-out TLD", Want: verified()}, r)
 
 	w.Lab.Zone("hosted.optout", lab.Signing{Algorithm: 15}).Add("@ MX 10 mx.provider.demo.")
-	w.add(&Stop{Domain: "hosted.optout", Shows: "signed (Ed25519), mail at a provider", Want: verified()}, w.host)
+	w.add(&Stop{Domain: "hosted.optout", Shows: "signed (Ed25519), hosted mail", Want: verified()}, w.host)
 }
 
 // weaker are domains that publish less than all, and get what they publish.
 func (w *World) weaker() {
 	w.Lab.Zone("guest.optout", lab.Signing{None: true}).Add("@ MX 10 mx.provider.demo.")
-	w.add(&Stop{Domain: "guest.optout", Shows: "unsigned, but its provider is signed",
+	w.add(&Stop{Domain: "guest.optout", Shows: "unsigned, but its host is signed",
 		Want: Want{Did: "delivered", Security: "dane-host", MXStatus: "insecure"}}, w.host)
 
 	r, z := w.simple("unusable.demo", lab.Signing{}, lab.SelfSigned("mx.unusable.demo"), pin{1, 0, 1})
@@ -170,7 +176,7 @@ func (w *World) refusals() {
 
 	r, _ := w.simple("refuses.demo", lab.Signing{}, lab.SelfSigned("mx.refuses.demo"), pin{3, 1, 1})
 	r.Wrap(lab.Answer("RCPT", 550, "5.1.1 no such mailbox"))
-	w.add(&Stop{Domain: "refuses.demo", Shows: "the receiver says 550 to the recipient",
+	w.add(&Stop{Domain: "refuses.demo", Shows: "the receiver answers RCPT with 550",
 		Want: Want{Did: "bounced", MXStatus: "secure", DSN: "5.1.1"}}, r)
 }
 
@@ -178,11 +184,11 @@ func (w *World) refusals() {
 func (w *World) dnsAttacks() {
 	r, z := w.simple("forged.demo", lab.Signing{}, lab.SelfSigned("mx.forged.demo"), pin{3, 1, 1})
 	z.Wrap(lab.Forge(true, "forged.demo. 60 IN MX 5 mx.evil.demo."))
-	w.add(&Stop{Domain: "forged.demo", Shows: "signed", Attack: "MX forged to mx.evil.demo", Want: deferred("bogus")}, r)
+	w.add(&Stop{Domain: "forged.demo", Attack: "MX forged to mx.evil.demo", Want: deferred("bogus")}, r)
 
 	r, z = w.simple("bared.demo", lab.Signing{}, lab.SelfSigned("mx.bared.demo"), pin{3, 1, 1})
 	z.Wrap(lab.StripSignatures).Wrap(lab.Forge(false, "bared.demo. 60 IN MX 5 mx.evil.demo."))
-	w.add(&Stop{Domain: "bared.demo", Shows: "signed", Attack: "signatures stripped, MX forged", Want: deferred("bogus")}, r)
+	w.add(&Stop{Domain: "bared.demo", Attack: "signatures stripped, MX forged", Want: deferred("bogus")}, r)
 
 	id := lab.SelfSigned("mx.repinned.demo")
 	stranger := lab.SelfSigned("mx.repinned.demo")
@@ -190,7 +196,7 @@ func (w *World) dnsAttacks() {
 	p := w.Lab.Swap(r, stranger)
 	w.Lab.Zone("repinned.demo", lab.Signing{}).Add("@ MX 10 mx", "mx A "+p.Addr(), "_{port}._tcp.mx TLSA "+lab.TLSA(3, 1, 1, id.Leaf())).
 		Wrap(w.Lab.ForgePort(true, "_{port}._tcp.mx.repinned.demo. 60 IN TLSA "+lab.TLSA(3, 1, 1, stranger.Leaf())))
-	w.add(&Stop{Domain: "repinned.demo", Shows: "TLSA 3 1 1", Attack: "certificate swapped, TLSA forged to fit it",
+	w.add(&Stop{Domain: "repinned.demo", Attack: "certificate swapped, TLSA forged",
 		Want: Want{Did: "deferred", MXStatus: "secure", Unasked: true}, Paths: []*lab.Path{p}}, r)
 }
 
@@ -207,12 +213,12 @@ func (w *World) pathAttacks() {
 	p := w.Lab.StripSTARTTLS(first)
 	w.Lab.Zone("backup.demo", lab.Signing{}).Add("@ MX 10 mx1", "@ MX 20 mx2", "mx1 A "+p.Addr(), "mx2 A "+second.Addr(),
 		"_{port}._tcp.mx1 TLSA "+lab.TLSA(3, 1, 1, id.Leaf()), "_{port}._tcp.mx2 TLSA "+lab.TLSA(3, 1, 1, id.Leaf()))
-	w.add(&Stop{Domain: "backup.demo", Shows: "two MX hosts", Attack: "STARTTLS stripped at the first", Want: verified(), Paths: []*lab.Path{p}}, second)
+	w.add(&Stop{Domain: "backup.demo", Attack: "STARTTLS stripped at the first MX", Want: verified(), Paths: []*lab.Path{p}}, second)
 
 	r := w.Lab.Receiver("mx.open.optout", lab.SelfSigned("mx.open.optout"))
 	p = w.Lab.StripSTARTTLS(r)
 	w.Lab.Zone("open.optout", lab.Signing{None: true}).Add("@ MX 10 mx", "mx A "+p.Addr())
-	w.add(&Stop{Domain: "open.optout", Shows: "unsigned: nothing to hold it to", Attack: "STARTTLS stripped",
+	w.add(&Stop{Domain: "open.optout", Attack: "STARTTLS stripped, unsigned domain",
 		Want: Want{Did: "delivered", Security: "plaintext", MXStatus: "insecure", Readable: true}, Paths: []*lab.Path{p}}, r)
 }
 
@@ -223,5 +229,5 @@ func (w *World) attacked(domain, what string, want Want, path func(*lab.Receiver
 	r := w.Lab.Receiver("mx."+domain, id)
 	p := path(r)
 	w.Lab.Zone(domain, lab.Signing{}).Add("@ MX 10 mx", "mx A "+p.Addr(), "_{port}._tcp.mx TLSA "+lab.TLSA(3, 1, 1, id.Leaf()))
-	w.add(&Stop{Domain: domain, Shows: "TLSA 3 1 1", Attack: what, Want: want, Paths: []*lab.Path{p}}, r)
+	w.add(&Stop{Domain: domain, Attack: what, Want: want, Paths: []*lab.Path{p}}, r)
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"os"
+	"regexp"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -77,10 +78,7 @@ type row struct {
 func describe(v *tour.Visit) row {
 	r := row{cells: [4]string{v.Stop.Domain, v.Stop.Shows, did(v.Line), proof(v)}, colour: green}
 	if v.Stop.Attack != "" {
-		r.cells[1] = "ATTACK: " + v.Stop.Attack
-		if v.Stop.Shows != "" {
-			r.cells[1] += " (" + v.Stop.Shows + ")"
-		}
+		r.cells[1] = v.Stop.Attack
 	}
 	switch {
 	case len(v.Wrong) > 0:
@@ -108,46 +106,41 @@ func did(l tour.Line) string {
 	return l.Msg
 }
 
-// proof is what danepost gave as its grounds.
+// proof is what danepost gave as its grounds, and what an attacker got.
 func proof(v *tour.Visit) string {
 	l := v.Line
-	if l.Msg != "delivered" {
-		if l.Reason != "" {
-			return l.Reason
+	text := shortHex(l.Reason)
+	if l.Msg == "delivered" {
+		text = "no key to check at " + l.Host
+		if l.Match != "" {
+			text = "key " + shortHex(l.Match) + " at " + l.Host
 		}
-		return l.Reply
+		text += ", MX " + l.MXStatus
 	}
-	parts := []string{"MX " + l.MXStatus}
-	if l.Match != "" {
-		parts = append(parts, "TLSA "+shortMatch(l.Match)+" matched")
+	if v.Loot != "" && len(v.Wrong) == 0 {
+		text += " — " + v.Loot
 	}
-	if l.TLS != "" {
-		parts = append(parts, l.TLS)
-	}
-	parts = append(parts, "at "+l.Host)
-	if v.Stop.Want.Readable {
-		parts = append(parts, "the attacker read it")
-	}
-	return strings.Join(parts, ", ")
+	return text
 }
 
-// shortMatch cuts the data of a TLSA record to what the eye can compare.
-func shortMatch(match string) string {
-	f := strings.Fields(match)
-	if n := len(f) - 1; n >= 0 && len(f[n]) > 12 {
-		f[n] = f[n][:8] + "…"
-	}
-	return strings.Join(f, " ")
+// shortHex cuts digests to what the eye can compare.
+func shortHex(text string) string {
+	return regexp.MustCompile(`\b([0-9a-f]{8})[0-9a-f]{24,}\b`).ReplaceAllString(text, "$1…")
 }
 
 // table prints the visits; cells wrap inside their column.
 func (s *screen) table(visits []*tour.Visit) {
-	widths := [4]int{18, 36, 27, 0}
+	widths := [4]int{18, 34, 26, 0}
 	widths[3] = s.width - widths[0] - widths[1] - widths[2] - 6
-	head := row{[4]string{"DESTINATION", "WHAT IS THERE, WHAT IS ATTACKED", "WHAT DANEPOST DID", "THE PROOF OR THE REASON"}, bold}
+	head := row{[4]string{"DESTINATION", "WHAT IS THERE, OR THE ATTACK", "WHAT DANEPOST DID", "THE PROOF OR THE REASON"}, bold}
 	fmt.Fprintln(s.out)
 	s.row(head, widths)
+	part := ""
 	for _, v := range visits {
+		if v.Stop.Part != part {
+			part = v.Stop.Part
+			fmt.Fprintf(s.out, "\n%s\n", s.paint(bold, "— "+part))
+		}
 		s.row(describe(v), widths)
 	}
 	fmt.Fprintln(s.out)
@@ -168,7 +161,7 @@ func (s *screen) row(r row, widths [4]int) {
 				text = col[y]
 			}
 			pad := strings.Repeat(" ", max(0, widths[x]-utf8.RuneCountInString(text)))
-			if x == 2 || r.colour == bold {
+			if text != "" && (x == 2 || r.colour == bold) {
 				text = s.paint(r.colour, text)
 			}
 			if x > 0 {

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"danepost/internal/lab/tour"
 )
@@ -39,7 +40,7 @@ func TestScreen(t *testing.T) {
 	s := newScreen(f)
 	visits := []*tour.Visit{
 		{Stop: &tour.Stop{Domain: "good.demo", Shows: "TLSA 3 1 1", Want: tour.Want{Did: "delivered"}},
-			Line: tour.Line{Msg: "delivered", Security: "dane-verified", MXStatus: "secure", Match: "3 1 1", Host: "mx.good.demo"}},
+			Line: tour.Line{Msg: "delivered", Security: "dane-verified", MXStatus: "secure", Match: "3 1 1 " + strings.Repeat("0123abcd", 8), Host: "mx.good.demo"}},
 		{Stop: &tour.Stop{Domain: "bad.demo", Attack: strings.Repeat("everything ", 20), Want: tour.Want{Did: "deferred"}},
 			Line: tour.Line{Msg: "delivered", Security: "plaintext"}, Wrong: []string{"the attacker read the message: true"}},
 	}
@@ -54,7 +55,7 @@ func TestScreen(t *testing.T) {
 	if wrong != 1 || strings.Contains(out, "\x1b") {
 		t.Errorf("%d wrong\n%s", wrong, out)
 	}
-	for _, want := range []string{"delivered, dane-verified", "TLSA 3 1 1 matched", "WRONG bad.demo", "the attacker read the message",
+	for _, want := range []string{"delivered, dane-verified", "key 3 1 1 0123abcd… at mx.good.demo", "WRONG bad.demo", "the attacker read the message",
 		"log: a line about bad.demo", "1 of 2 outcomes are wrong"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("no %q in\n%s", want, out)
@@ -64,7 +65,7 @@ func TestScreen(t *testing.T) {
 		t.Error("a log line of another domain is shown")
 	}
 	for line := range strings.Lines(out) {
-		if n := len(strings.TrimRight(line, "\n")); n > s.width {
+		if n := utf8.RuneCountInString(strings.TrimRight(line, "\n")); n > s.width {
 			t.Errorf("%d columns: %s", n, line)
 		}
 	}

@@ -64,7 +64,7 @@ func describe(w *tour.World, c lab.Config) {
 	for _, s := range w.Stops {
 		what := s.Shows
 		if s.Attack != "" {
-			what += "; attacked: " + s.Attack
+			what = "attacked: " + s.Attack
 		}
 		fmt.Printf("  %-20s %s\n", s.Domain, what)
 	}
