@@ -376,6 +376,39 @@ func TestNoticeInTransaction(t *testing.T) {
 	}
 }
 
+// TestNobodyToTell: a failure that the handler can tell nobody of, also one by
+// age, does not vanish: it stays, held, with its reason.
+func TestNobodyToTell(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := mustOpen(t, Options{MaxAge: time.Hour, WarnAfter: -1})
+		id := mustPut(t, q, envelope("", "r@b.example", "never@b.example"), "x")
+		h := &outside{
+			deliver: func(_ *Item, r ItemRecipient) Result {
+				if r.Address == "never@b.example" {
+					return Result{Outcome: Failed, Reason: "no such user"}
+				}
+				return Result{Outcome: Later, Reason: "busy"}
+			},
+			notice: func(*Item, NoticeKind, []Result) *Notice { return &Notice{Hold: "nobody to tell"} },
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), 4*time.Hour)
+		defer cancel()
+		if err := q.Run(ctx, h); err != nil {
+			t.Fatal(err)
+		}
+		list := mustList(t, q, Filter{IDs: []string{id}})
+		if len(list) != 1 || list[0].QueueName != "hold" || len(list[0].Recipients) != 2 {
+			t.Fatalf("list %+v, want both recipients held", list)
+		}
+		for i, want := range []string{"nobody to tell: given up after", "nobody to tell: no such user"} {
+			if got := list[0].Recipients[i].DelayReason; !strings.HasPrefix(got, want) {
+				t.Errorf("reason %q, want %q", got, want)
+			}
+		}
+		q.Close()
+	})
+}
+
 func TestUnreportedAndPanic(t *testing.T) {
 	q := mustOpen(t, Options{})
 	mustPut(t, q, envelope("s@a.example", "r@silent.example"), "x")

@@ -94,9 +94,17 @@ func (r *runner) plan(list []settlement) (*plan, error) {
 	return p, nil
 }
 
+// due is something that the sender is to be told: the result, the plan's
+// update for its recipient, and the recipient as it is should nobody be there to tell.
+type due struct {
+	result Result
+	update int
+	next   recipient
+}
+
 // fates judges a settlement's results, adds the updates to the plan, and
 // returns what the sender is to be told.
-func (r *runner) fates(p *plan, s settlement) (map[NoticeKind][]Result, error) {
+func (r *runner) fates(p *plan, s settlement) (map[NoticeKind][]due, error) {
 	indexes := make([]int, len(s.results))
 	byIndex := make(map[int]Result, len(s.results))
 	for i, res := range s.results {
@@ -107,7 +115,7 @@ func (r *runner) fates(p *plan, s settlement) (map[NoticeKind][]Result, error) {
 		return nil, err
 	}
 	a := attempted{now: r.q.store.clock.now(), wall: r.q.o.Now(), jitter: rand.Float64()}
-	tell := map[NoticeKind][]Result{}
+	tell := map[NoticeKind][]due{}
 	for _, n := range list {
 		if n.err != nil {
 			continue // held as it is
@@ -120,7 +128,7 @@ func (r *runner) fates(p *plan, s settlement) (map[NoticeKind][]Result, error) {
 		}
 		p.updates = append(p.updates, u)
 		if f.tell {
-			tell[f.kind] = append(tell[f.kind], f.result)
+			tell[f.kind] = append(tell[f.kind], due{f.result, len(p.updates) - 1, f.next})
 		}
 		switch f.result.Outcome {
 		case Delivered:
@@ -133,9 +141,21 @@ func (r *runner) fates(p *plan, s settlement) (map[NoticeKind][]Result, error) {
 }
 
 // compose asks for a notice and stages it.
-func (r *runner) compose(p *plan, item *Item, kind NoticeKind, about []Result) error {
+func (r *runner) compose(p *plan, item *Item, kind NoticeKind, list []due) error {
+	about := make([]Result, len(list))
+	for i, d := range list {
+		about[i] = d.result
+	}
 	n := r.h.Notice(item, kind, about)
-	if n == nil || len(n.Envelope.Recipients) == 0 {
+	switch {
+	case n != nil && n.Hold != "" && kind == NoticeFailure:
+		for _, d := range list {
+			d.next.Hold = n.Hold + ": " + d.result.Reason
+			p.updates[d.update].now = d.next.encode()
+			p.failed--
+		}
+		return nil
+	case n == nil || len(n.Envelope.Recipients) == 0:
 		return nil
 	}
 	s, err := r.q.body.stage(bytes.NewReader(n.Content), 0, func() error { return nil })
