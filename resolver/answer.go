@@ -109,6 +109,9 @@ func (x *resolution) complete(o *outcome, asked, last question) {
 		a.FinalStatus = s.j.Status
 		if s.fact.set != nil && !o.failed() {
 			a.RRs = records(s.fact.set)
+			for _, more := range s.fact.more {
+				a.RRs = append(a.RRs, records(more)...)
+			}
 		}
 	}
 	switch o.verdict.Status {

@@ -148,6 +148,9 @@ func (x *resolution) judge(q question, f *fact) *judgement {
 			Status: dnssec.Insecure, Reason: "signature-unsigned", EDE: -1, Text: "signatures are not signed themselves",
 		}}
 	}
+	if len(f.more) > 0 {
+		return x.judgeAll(q, f)
+	}
 	owner := f.name
 	if f.qtype == typeDS && owner != dnssec.Root {
 		owner = owner.Parent() // parent side data (RFC 4035 §3.1.4.1)
@@ -169,6 +172,20 @@ func (x *resolution) judge(q question, f *fact) *judgement {
 	j.chain, j.zone = t.chain, t.zone
 	j.Verdict = x.stripped(j.Verdict, f.from)
 	return j
+}
+
+// judgeAll judges each RRset of an answer to a question for ANY; the weakest decides.
+func (x *resolution) judgeAll(q question, f *fact) *judgement {
+	one := *f
+	one.more = nil
+	worst := x.judge(q, &one)
+	for _, s := range f.more {
+		one.set = s
+		if j := x.judge(q, &one); worst.Status.Weaker(j.Status) != worst.Status {
+			worst = j
+		}
+	}
+	return worst
 }
 
 // signer returns the deepest zone that claims to have signed f. Where no

@@ -32,6 +32,7 @@ type fact struct {
 	qtype   uint16 // of set; of the question where set is nil
 	rcode   int
 	set     *dnssec.RRset
+	more    []*dnssec.RRset // beside set, for a question for ANY
 	proof   []*dnssec.RRset // SOA, NSEC and NSEC3 that came with it
 	extra   *dnssec.RRset   // the zone's NS that came with a wildcard answer; told once, not kept
 	rank    rank
@@ -46,7 +47,7 @@ type fact struct {
 }
 
 func (f *fact) bytes() int {
-	size := 220 + len(f.note) + setBytes(f.set) + setsBytes(f.proof)
+	size := 220 + len(f.note) + setBytes(f.set) + setsBytes(f.more) + setsBytes(f.proof)
 	if f.judged != nil {
 		size += 120
 	}
@@ -109,7 +110,9 @@ func (x *resolution) classify(m *message, q question, d *delegation, from netip.
 		return rep
 	}
 	c := classifier{x: x, m: m, d: d, from: from, rep: rep}
-	c.answers(q)
+	if !c.looksLikeReferral(q) {
+		c.answers(q)
+	}
 	if len(rep.facts) == 0 {
 		c.nothing(q)
 	}
@@ -122,6 +125,21 @@ func (x *resolution) classify(m *message, q question, d *delegation, from netip.
 		rep.doubt = true
 	}
 	return rep
+}
+
+// looksLikeReferral reports whether the NS records in the answer section are no
+// answer: those of a child zone, shown by its parent without AA, are a
+// referral, wherever they stand (RFC 2181 §6.1).
+func (c *classifier) looksLikeReferral(q question) bool {
+	if q.qtype != TypeNS || c.m.has(flagAA) || c.d.forward || !q.name.IsBelow(c.d.zone) {
+		return false
+	}
+	ns := findSet(c.m.answer, q.name, TypeNS)
+	if ns == nil || findSet(c.m.authority, q.name, typeSOA) != nil {
+		return false
+	}
+	c.m.authority = append([]*dnssec.RRset{ns}, c.m.authority...)
+	return true
 }
 
 // childServers keeps the NS RRset that a zone shows itself, where it names
@@ -216,12 +234,7 @@ func (c *classifier) speaksFor(name dnssec.Name) bool {
 // find looks for the RRset asked for, or an alias in its place.
 func (c *classifier) find(q question) *fact {
 	if q.qtype == typeANY {
-		for _, s := range c.m.answer {
-			if s.Name == q.name {
-				return c.positive(s)
-			}
-		}
-		return nil
+		return c.all(q)
 	}
 	for _, s := range c.m.answer {
 		if s.Type == TypeDNAME && q.name.IsBelow(s.Name) && s.Name.IsSubdomainOf(c.d.zone) && len(s.Data) == 1 {
@@ -235,6 +248,24 @@ func (c *classifier) find(q question) *fact {
 		return c.positive(s)
 	}
 	return nil
+}
+
+// all makes one fact of whatever stands at a name, for a question for ANY.
+func (c *classifier) all(q question) *fact {
+	var f *fact
+	for _, s := range c.m.answer {
+		switch {
+		case s.Name != q.name:
+		case f == nil:
+			f = c.positive(s)
+			f.qtype = typeANY
+		default:
+			other := c.positive(s)
+			f.more = append(f.more, other.set)
+			f.expires = minTime(f.expires, other.expires)
+		}
+	}
+	return f
 }
 
 // note tells what was left out of the message, if anything.

@@ -76,6 +76,9 @@ func (o *outcome) response(q Question, now time.Time) *Response {
 		left := remaining(s.fact.expires, now)
 		if s.fact.set != nil {
 			resp.Answer = appendSet(resp.Answer, s.fact.set, left)
+			for _, more := range s.fact.more {
+				resp.Answer = appendSet(resp.Answer, more, left)
+			}
 			if s.alias && s.fact.set.Type == TypeDNAME {
 				resp.Answer = append(resp.Answer, s.synthesised(left)...)
 			}
