@@ -545,3 +545,40 @@ func TestSourceAddress(t *testing.T) {
 		t.Errorf("%+v", res)
 	}
 }
+
+// TestUnreachable: the queue learns what is about the destination, not about
+// the message.
+func TestUnreachable(t *testing.T) {
+	good := goodHost("good.example", "mx.good.example", "192.0.2.1", thePKI().self.tlsa(3, 1, 1))
+	for _, tc := range []struct {
+		name, facts string
+		rec         *receiver
+		require     bool
+		want        bool
+	}{
+		{"MX bogus", "good.example MX bogus", &receiver{}, false, true},
+		{"TLSA bogus", goodHost("good.example", "mx.good.example", "192.0.2.1", "x")[:strings.Index(good, "_25")] + "_25._tcp.mx.good.example TLSA bogus", &receiver{}, false, true},
+		{"no connection", strings.Replace(good, "192.0.2.1", "192.0.2.2", 1), &receiver{}, false, true},
+		{"no STARTTLS", good, &receiver{plain: true}, false, true},
+		{"no STARTTLS, REQUIRETLS", good, &receiver{plain: true}, true, false},
+		{"wrong key", good, &receiver{cert: thePKI().other.chain()}, false, true},
+		{"greeting 421", good, &receiver{say: map[string]string{"greeting": "421 busy"}}, false, true},
+		{"MAIL 451", good, &receiver{say: map[string]string{"MAIL": "451 busy"}}, false, false},
+		{"RCPT 450", good, &receiver{say: map[string]string{"RCPT": "450 grey"}}, false, false},
+		{"dot 451", good, &receiver{say: map[string]string{".": "451 busy"}}, false, false},
+		{"null MX", "good.example MX secure 0 .", &receiver{}, false, false},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			r := newRig(t, tc.facts)
+			if tc.rec.cert.Certificate == nil {
+				tc.rec.cert = thePKI().self.chain()
+			}
+			r.at("192.0.2.1", tc.rec)
+			it := item(testMessage, "b@good.example")
+			it.Envelope.RequireTLS = tc.require
+			if res := r.send(it)["b@good.example"]; res.Unreachable != tc.want {
+				t.Errorf("%+v", res)
+			}
+		})
+	}
+}

@@ -63,7 +63,7 @@ func (r *runner) trySettle(list []settlement) error {
 	}
 	if err != nil {
 		for _, s := range p.staged {
-			s.discard()
+			r.q.discard(s)
 		}
 		return err
 	}

@@ -53,9 +53,9 @@ func openAppliance(c *Config, log *slog.Logger) (*appliance, error) {
 	a.meter = newMeter(a.deliverer)
 	a.gate = submit.NewGate(gatePolicy(c), submit.Deps{Queue: q, Log: log})
 	a.drop = &submit.Maildrop{Dir: c.Maildrop}
-	if err := os.MkdirAll(c.Maildrop, 0o700); err != nil {
+	if err := a.drop.Create(); err != nil {
 		a.close()
-		return nil, &submit.Error{Code: submit.ExitCantCreate, Text: "cannot make the maildrop", Err: err}
+		return nil, err
 	}
 	return a, nil
 }
@@ -65,7 +65,7 @@ func makeState(c *Config) error {
 	if err := os.MkdirAll(c.StateDir, 0o700); err != nil {
 		return &submit.Error{Code: submit.ExitCantCreate, Text: "cannot make the state directory", Err: err}
 	}
-	return submit.BecomeOwner(c.StateDir)
+	return submit.BecomeOwner(c.StateDir, c.Maildrop)
 }
 
 // handler delivers, and sees to it that notices to this host's own senders

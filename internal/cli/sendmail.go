@@ -25,7 +25,6 @@ type sendmail struct {
 	*invocation
 	args   submit.Args
 	config *Config
-	group  *submit.DropGroup
 	source submit.Source
 }
 
@@ -41,9 +40,6 @@ func runSendmail(inv *invocation, argv []string) error {
 		return err
 	}
 	s := &sendmail{invocation: inv, args: args}
-	if s.group, err = submit.HoldGroup(); err != nil {
-		return err
-	}
 	// The caller of a setgid program names nothing that it trusts. Whoever
 	// gives a configuration gets it, without the group.
 	if !s.group.Setgid() && s.configFile == "" {
@@ -169,10 +165,7 @@ func makeOwnMaildrop(c *Config) error {
 	if err := os.MkdirAll(c.StateDir, 0o700); err != nil {
 		return &submit.Error{Code: submit.ExitCantCreate, Text: "cannot make the state directory", Err: err}
 	}
-	if err := os.MkdirAll(c.Maildrop, 0o700); err != nil {
-		return &submit.Error{Code: submit.ExitCantCreate, Text: "cannot make the maildrop", Err: err}
-	}
-	return nil
+	return (&submit.Maildrop{Dir: c.Maildrop}).Create()
 }
 
 // sockets are the places where a daemon may answer this caller.

@@ -22,6 +22,10 @@ func TestSetgidDrop(t *testing.T) {
 		dropAsOther(t, &Maildrop{Dir: dir})
 		return
 	}
+	if dir := os.Getenv("SUBMIT_TEST_IMPORT"); dir != "" {
+		importAsOwner(t, dir)
+		return
+	}
 	if os.Getuid() != 0 {
 		t.Skip("needs root to make a setgid program")
 	}
@@ -50,12 +54,37 @@ func TestSetgidDrop(t *testing.T) {
 		}
 		t.Fatalf("%v\n%s", err, out)
 	}
-	gate, q := testGate(t, testPolicy(t))
-	if n, err := (&Maildrop{Dir: drop}).Import(context.Background(), gate); n != 1 || err != nil {
-		t.Fatalf("imported %d, %v", n, err)
+	// Root drops as well, and imports both as the one who owns it all.
+	must(t, os.Chown(dir, 60997, 60997))
+	gate, _ := testGate(t, testPolicy(t))
+	must(t, (&Maildrop{Dir: drop}).Write(gate, &Request{Recipients: to("b@example.net"), Key: NewKey(time.Now(), 0)}, Source{User: "root"}, strings.NewReader("Subject: root\n\nx\n")))
+	cmd = exec.Command(exe, "-test.run=^TestSetgidDrop$")
+	cmd.Dir = "/"
+	cmd.Env = append(os.Environ(), "SUBMIT_TEST_IMPORT="+dir)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
 	}
-	if m := q.last(t); m.env.UID != user || m.env.Sender != "61000@host.example.com" {
-		t.Errorf("envelope %+v", m.env)
+}
+
+// importAsOwner begins as root.
+func importAsOwner(t *testing.T, dir string) {
+	d := &Maildrop{Dir: filepath.Join(dir, "maildrop")}
+	must(t, BecomeOwner(dir, d.Dir))
+	if os.Geteuid() != 60997 || syscall.Setresuid(-1, 0, -1) == nil {
+		t.Fatal("still root")
+	}
+	q := &memQueue{}
+	gate := NewGate(Policy{Hostname: "host.example.com"}, Deps{Queue: q})
+	if n, err := d.Import(context.Background(), gate); n != 2 || err != nil {
+		entries, _ := os.ReadDir(d.Dir)
+		t.Fatalf("imported %d, %v; there are %v", n, err, entries)
+	}
+	of := map[uint32]string{}
+	for _, m := range q.all() {
+		of[m.env.UID] = m.env.Sender
+	}
+	if of[61000] != "61000@host.example.com" || of[0] != "root@host.example.com" {
+		t.Errorf("imported %v", of)
 	}
 }
 

@@ -18,14 +18,16 @@ import (
 // bytes and not its name, a directory's sync covers names, and what is not
 // synced may survive in any part.
 type Disk struct {
-	root  string
-	fds   map[string]*handle
-	names map[string]*inode // as the process sees them
-	safe  map[string]*inode // as the disk holds them
-	open  map[string][]nameChange
+	root    string
+	fds     map[string]*handle
+	closing map[string]int    // descriptors whose close has begun, and may have been given out again
+	names   map[string]*inode // as the process sees them
+	safe    map[string]*inode // as the disk holds them
+	open    map[string][]nameChange
 	// Acknowledged holds the lines the process wrote to its standard output.
 	Acknowledged []string
-	Calls        int // that changed or synced something
+	Calls        int            // that changed or synced something
+	Replaced     map[string]int // how often a file took the place of another, by base name
 }
 
 type handle struct {
@@ -57,8 +59,8 @@ type nameChange struct {
 // NewDisk models the tree below root, which exists and is empty.
 func NewDisk(root string) *Disk {
 	top := &inode{dir: true}
-	return &Disk{root: root, fds: map[string]*handle{}, open: map[string][]nameChange{},
-		names: map[string]*inode{root: top}, safe: map[string]*inode{root: top}}
+	return &Disk{root: root, fds: map[string]*handle{}, closing: map[string]int{}, open: map[string][]nameChange{},
+		Replaced: map[string]int{}, names: map[string]*inode{root: top}, safe: map[string]*inode{root: top}}
 }
 
 func (d *Disk) inside(path string) bool {
@@ -74,7 +76,10 @@ func (d *Disk) Do(c Call) error {
 	case "openat":
 		return d.openFile(c)
 	case "close":
-		delete(d.fds, c.Args[0])
+		if d.closing[c.Args[0]]--; d.closing[c.Args[0]] < 0 { // it did not begin earlier
+			d.closing[c.Args[0]] = 0
+			delete(d.fds, c.Args[0])
+		}
 	case "write", "pwrite64", "ftruncate":
 		return d.change(c)
 	case "fsync", "fdatasync":
@@ -104,6 +109,7 @@ func (d *Disk) begin(c Call) error {
 	h := d.fds[c.Args[0]]
 	switch {
 	case c.Name == "close":
+		d.closing[c.Args[0]]++
 		delete(d.fds, c.Args[0])
 	case h != nil && h.inode != nil && strings.HasSuffix(c.Name, "sync"):
 		h.marks = append(h.marks, d.pendingOf(h))
@@ -194,6 +200,9 @@ func (d *Disk) rename(from, to string) error {
 		return fmt.Errorf("the model does not know a rename of %s to %s", from, to)
 	}
 	d.Calls++
+	if d.names[to] != nil {
+		d.Replaced[filepath.Base(to)]++
+	}
 	n := d.names[from]
 	delete(d.names, from)
 	d.names[to] = n

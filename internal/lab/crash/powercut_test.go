@@ -94,6 +94,9 @@ func TestPowerCut(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Logf("%d power cuts over %d calls; %d lines acknowledged", cuts, d.Calls, len(d.Acknowledged))
+	if d.Replaced["queue.db"] == 0 {
+		t.Error("the database was never compacted")
+	}
 	if cuts < 50 || len(d.Acknowledged) < 100 {
 		t.Error("too little was tried")
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"strings"
 	"sync"
@@ -48,13 +49,13 @@ type worker struct {
 
 func say(format string, args ...any) {
 	// One write call: the trace orders it among the others.
-	os.Stdout.WriteString(fmt.Sprintf(format, args...) + "\n")
+	os.Stdout.WriteString(strings.ReplaceAll(fmt.Sprintf(format, args...), "\n", "; ") + "\n")
 }
 
 // body is the content of the n-th message: it names itself, and its size and
 // bytes follow from the number.
 func body(n int) []byte {
-	sizes := []int{40, 900, 4096, 20_000, 32 << 10, 33_000, 150_000}
+	sizes := []int{40, 900, 4096, 20_000, 32_000, 33_000, 150_000}
 	line := []byte(fmt.Sprintf("message %d\n", n))
 	return bytes.Repeat(line, sizes[n%len(sizes)]/len(line)+1)
 }
@@ -114,12 +115,16 @@ func (w *worker) Notice(item *queue.Item, kind queue.NoticeKind, about []queue.R
 	}
 }
 
-// put queues one message and says so.
+// put queues the next message and says so.
 func (w *worker) put(q *queue.Queue) {
 	w.mu.Lock()
 	n := w.next
 	w.next++
 	w.mu.Unlock()
+	w.putNumber(q, n)
+}
+
+func (w *worker) putNumber(q *queue.Queue, n int) {
 	e := queue.Envelope{Sender: "sender@a.example", Recipients: recipients(n), DropKey: fmt.Sprintf("drop-%d", n)}
 	if n%2 == 0 {
 		e.DropKey = ""
@@ -161,7 +166,7 @@ func (w *worker) lookForGone(q *queue.Queue) {
 // session opens the queue, puts n messages from some goroutines while it
 // runs, does more, and closes it.
 func (w *worker) session(dir string, n int, more func(q *queue.Queue)) error {
-	q, err := queue.Open(queue.Options{Dir: dir, RetryFirst: time.Hour, RetryMax: time.Hour, DrainTime: time.Second})
+	q, err := queue.Open(queue.Options{Dir: dir, Log: slog.New(slog.NewTextHandler(os.Stderr, nil)), RetryFirst: time.Hour, RetryMax: time.Hour, DrainTime: time.Second})
 	if err != nil {
 		return err
 	}
@@ -189,17 +194,20 @@ func (w *worker) session(dir string, n int, more func(q *queue.Queue)) error {
 // them one that leaves the database more than half free.
 func work(dir, plan string) int {
 	w := &worker{}
-	if plan == "put" {
-		return w.putOnly(dir)
+	if plan == "faults" { // its errors are expected
+		if err := w.session(dir, 60, nil); err != nil {
+			say("refused -1 %v", err)
+		}
+		return 0
 	}
 	err := errors.Join(
 		w.session(dir, 40, nil),
 		w.session(dir, 8, func(q *queue.Queue) {
 			var ids []string
-			for range 70 {
-				w.put(q)
+			for i := range 60 { // the largest that are inline
+				w.putNumber(q, 7000+4+7*i)
 			}
-			for _, id := range w.ids[:60] {
+			for _, id := range w.ids {
 				say("remove %s", id)
 				ids = append(ids, id)
 			}
@@ -217,22 +225,6 @@ func work(dir, plan string) int {
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
-	}
-	return 0
-}
-
-// putOnly puts one message after the other while the disk is failing.
-func (w *worker) putOnly(dir string) int {
-	q, err := queue.Open(queue.Options{Dir: dir})
-	if err != nil {
-		say("refused -1 %v", err)
-		return 0
-	}
-	for range 40 {
-		w.put(q)
-	}
-	if err := q.Close(); err != nil {
-		say("refused -1 %v", err)
 	}
 	return 0
 }
