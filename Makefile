@@ -26,6 +26,10 @@ test: ## vet and all tests, with the race detector
 	$(GO) vet ./...
 	$(GO) test -race ./...
 
+.PHONY: soak
+soak: build ## long crash runs: every power cut, 200 kills under load
+	DANEPOST_SOAK=1 DANEPOST_BINARY=$(abspath $(BIN)) $(GO) test -count=1 -timeout 2h -v ./internal/lab/crash
+
 .PHONY: check
 check: fmt test ## format, vet, staticcheck, tests
 	$(GO) run $(STATICCHECK) ./...

@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -343,6 +344,31 @@ func TestHeld(t *testing.T) {
 		}
 		if len(mustList(t, q, Filter{})) != 1 {
 			t.Error("it is gone")
+		}
+		q.Close()
+	})
+}
+
+// TestLogLines: the queue logs what it decides itself, and only that; what
+// was attempted is the handler's to log.
+func TestLogLines(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
+		q := mustOpen(t, Options{Log: logTo(&log), WarnAfter: -1, MaxAge: time.Hour})
+		first := mustPut(t, q, envelope("s@a.example", "r@dead.example"), "x")
+		other := mustPut(t, q, envelope("s@a.example", "r@dead.example"), "x")
+		h := &outside{notice: func(*Item, NoticeKind, []Result) *Notice { return nil }, deliver: func(*Item, ItemRecipient) Result {
+			return Result{Outcome: Later, Reason: "no route", Unreachable: true}
+		}}
+		runAll(t, q, h, 0)
+		if s := log.String(); strings.Count(s, "msg=deferred") != 1 || !strings.Contains(s, "id="+other) || strings.Contains(s, "id="+first) {
+			t.Errorf("after one attempt:\n%s", s)
+		}
+		log.Reset()
+		time.Sleep(2 * time.Hour)
+		runAll(t, q, h, 0)
+		if s := log.String(); strings.Count(s, "msg=bounced") != 2 || !strings.Contains(s, `reason="given up after 2 hours; the last attempt: no route"`) {
+			t.Errorf("after its lifetime:\n%s", s)
 		}
 		q.Close()
 	})

@@ -3,6 +3,7 @@ package queue
 import (
 	"bytes"
 	"errors"
+	"log/slog"
 	"math/rand/v2"
 	"time"
 )
@@ -11,6 +12,7 @@ import (
 type settlement struct {
 	item    *Item
 	results []Result
+	shared  bool // it was not attempted: another message found the destination unreachable
 }
 
 // plan is one transaction that settles: records and notices.
@@ -19,6 +21,14 @@ type plan struct {
 	notices           []*entry
 	staged            []*staged
 	delivered, failed int64
+	lines             []logLine
+}
+
+// logLine is written once the transaction is durable. The handler logs what
+// it attempted; these are the outcomes that are the queue's own decision.
+type logLine struct {
+	message string
+	attrs   []slog.Attr
 }
 
 // settle commits what came of attempts, with the notices that tell of it. It
@@ -69,6 +79,9 @@ func (r *runner) trySettle(list []settlement) error {
 	}
 	for _, n := range p.notices {
 		r.q.changed(false, n.id)
+	}
+	for _, l := range p.lines {
+		r.q.o.Log.LogAttrs(r.work, slog.LevelWarn, l.message, l.attrs...)
 	}
 	return nil
 }
@@ -130,14 +143,33 @@ func (r *runner) fates(p *plan, s settlement) (map[NoticeKind][]due, error) {
 		if f.tell {
 			tell[f.kind] = append(tell[f.kind], due{f.result, len(p.updates) - 1, f.next})
 		}
-		switch f.result.Outcome {
-		case Delivered:
-			p.delivered++
-		case Failed:
-			p.failed++
-		}
+		p.note(s, n.recipient, f, a.result.Outcome)
 	}
 	return tell, nil
+}
+
+// note counts a fate and logs what the handler did not.
+func (p *plan) note(s settlement, r recipient, f fate, attempted Outcome) {
+	word := ""
+	switch {
+	case f.result.Outcome == Delivered:
+		p.delivered++
+	case f.result.Outcome == Failed:
+		p.failed++
+		if attempted == Later {
+			word = "bounced"
+		}
+	case s.shared:
+		word = "deferred"
+	}
+	if word == "" {
+		return
+	}
+	p.lines = append(p.lines, logLine{word, []slog.Attr{
+		slog.String("id", s.item.ID), slog.String("from", s.item.Envelope.Sender), slog.String("to", r.Address),
+		slog.String("domain", s.item.Destination), slog.String("host", f.result.Host), slog.String("dsn", f.result.DSN),
+		slog.Int("attempts", f.next.Attempts), slog.String("reason", f.result.Reason),
+	}})
 }
 
 // compose asks for a notice and stages it.
@@ -199,7 +231,7 @@ func (r *runner) shareSome(jobs []*job, down Result) error {
 		if err != nil {
 			continue // gone, or for its own attempt to find out
 		}
-		s := settlement{item: item}
+		s := settlement{item: item, shared: true}
 		for _, rcpt := range item.Recipients {
 			res := down
 			res.Index, res.Address = rcpt.Index, rcpt.Address
