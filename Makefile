@@ -34,6 +34,11 @@ check: fmt test ## format, vet, staticcheck, tests
 fmt:
 	@out=$$(gofmt -l .); if [ -n "$$out" ]; then echo "not gofmt'ed:"; echo "$$out"; exit 1; fi
 
+.PHONY: interop
+interop: ## beside other people's servers and validators, in namespaces (root)
+	$(GO) vet -tags interop ./internal/lab/interop
+	$(GO) test -tags interop -count 1 ./internal/lab/interop -v -timeout 12m
+
 .PHONY: dist
 dist: ## static binaries of all targets and Debian packages, into dist/
 	packaging/dist.sh
