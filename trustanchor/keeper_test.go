@@ -293,8 +293,15 @@ func TestConfigurationChanged(t *testing.T) {
 	}
 	k := r.keeper(path, now, r.keys[1].anchor(t))
 	keys := k.Status().TrustPoint[0].Keys
-	if len(keys) != 1 || keys[0].Tag != r.keys[1].dnskey.KeyTag() || len(glob(t, path+".replaced-*")) != 1 {
+	if len(keys) != 1 || keys[0].Tag != r.keys[1].dnskey.KeyTag() || len(glob(t, path+".replaced")) != 0 {
 		t.Errorf("keys %+v, files %v", keys, glob(t, path+"*"))
+	}
+	before := readFile(t, path)
+	if err := k.Refresh(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if after := readFile(t, path+".replaced"); !bytes.Equal(before, after) {
+		t.Error("the state of the previous configuration is not kept")
 	}
 }
 
