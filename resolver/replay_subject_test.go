@@ -45,14 +45,7 @@ func newSubject(scenario *replay.Scenario, settings *replay.Settings, player *re
 	if s.tracked, err = newTracked(scenario, s); err != nil {
 		return nil, err
 	}
-	limits := resolver.DefaultLimits()
-	if settings.CacheMaxTTL >= 0 {
-		limits.MaxTTL = time.Duration(settings.CacheMaxTTL) * time.Second
-	}
-	limits.MinTTL = time.Duration(max(0, settings.CacheMinTTL)) * time.Second
-	if settings.ScrubNS > 0 {
-		limits.NSPerDelegation = settings.ScrubNS
-	}
+	limits := limitsFor(settings)
 	config := resolver.Config{
 		Anchors:     func() []dnssec.Anchor { return slices.Concat(anchors, s.tracked.anchors()) },
 		Rules:       s.rules,
@@ -72,6 +65,33 @@ func newSubject(scenario *replay.Scenario, settings *replay.Settings, player *re
 	}
 	s.resolver = resolver.New(config)
 	return s, nil
+}
+
+// limitsFor returns the limits with what the scenario sets.
+func limitsFor(settings *replay.Settings) resolver.Limits {
+	limits := resolver.DefaultLimits()
+	for _, d := range []struct {
+		seconds int
+		to      *time.Duration
+	}{
+		{settings.CacheMinTTL, &limits.MinTTL}, {settings.CacheMaxTTL, &limits.MaxTTL},
+		{settings.CacheMaxNegativeTTL, &limits.MaxNegativeTTL}, {settings.BogusTTL, &limits.BogusTTL},
+	} {
+		if d.seconds >= 0 {
+			*d.to = time.Duration(d.seconds) * time.Second
+		}
+	}
+	for _, n := range []struct {
+		count int
+		to    *int
+	}{
+		{settings.BogusRestarts, &limits.BogusRestarts}, {settings.Restarts, &limits.Aliases}, {settings.ScrubNS, &limits.NSPerDelegation},
+	} {
+		if n.count >= 0 {
+			*n.to = n.count
+		}
+	}
+	return limits
 }
 
 // servers fills in whom to ask.

@@ -70,7 +70,7 @@ func TestIANA(t *testing.T) {
 	}
 }
 
-// TestSignatureMalleability changes every octet of the signature and cuts it
+// TestSignatureMalleability changes octets all over the signature and cuts it
 // everywhere. What is neither signed nor part of the way to the CA may change.
 func TestSignatureMalleability(t *testing.T) {
 	xml, sig := readFile(t, "testdata/iana/root-anchors.xml"), readFile(t, "testdata/iana/root-anchors.p7s")
@@ -80,7 +80,7 @@ func TestSignatureMalleability(t *testing.T) {
 		}
 	}
 	accepted := 0
-	for i := range sig {
+	for i := 0; i < len(sig); i += 3 { // each check costs an RSA signature or two
 		changed := bytes.Clone(sig)
 		changed[i] ^= 1
 		if ICANN().VerifySignature(xml, changed, released) == nil {
@@ -88,10 +88,10 @@ func TestSignatureMalleability(t *testing.T) {
 		}
 	}
 	// Version numbers, the list of digests, the CA's copy of its own certificate.
-	if accepted > 1000 {
+	if accepted > 300 {
 		t.Errorf("%d of %d changed octets went unnoticed", accepted, len(sig))
 	}
-	t.Logf("%d of %d octets do not matter", accepted, len(sig))
+	t.Logf("%d of %d octets do not matter", accepted, len(sig)/3)
 }
 
 // authority makes signatures for the cases that IANA's file does not have.
