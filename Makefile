@@ -43,6 +43,17 @@ interop: ## beside other people's servers and validators, in namespaces (root)
 	$(GO) vet -tags interop ./internal/lab/interop
 	$(GO) test -tags interop -count 1 ./internal/lab/interop -v -timeout 12m
 
+.PHONY: bench
+bench: build ## danepost beside Postfix and Unbound, a table of ratios (root; BENCH="--domains 2000" for full size)
+	$(GO) build -o bin/bench ./internal/bench/cmd/bench
+	bin/bench $(BENCH)
+
+.PHONY: profile
+profile: ## profiles of the CPU time and allocations of each work of the bench, into bin/profiles (root)
+	$(GO) build -o bin/bench ./internal/bench/cmd/bench
+	CGO_ENABLED=0 $(GO) build -o bin/danepost-profiled ./internal/bench/cmd/profiled
+	bin/bench --binary bin/danepost-profiled --profiles bin/profiles --rows 'cold|one domain' $(BENCH)
+
 .PHONY: dist
 dist: ## static binaries of all targets and Debian packages, into dist/
 	packaging/dist.sh
