@@ -35,6 +35,10 @@ type rules struct {
 	rest           time.Duration // how long an unreachable destination is left alone
 }
 
+// longestRest spares a dead destination's mail the same wait one by one, and
+// is short enough that new mail to one that has recovered hardly notices.
+const longestRest = 30 * time.Second
+
 // class says how a destination did lately.
 type class uint8
 
