@@ -296,10 +296,9 @@ func (a *attempt) settleRecipient(r *recipient, at place, f *failure) {
 // holdIfUnreturnable: a bounce that bounces goes to the postmaster; without
 // one it waits where people see it.
 func (a *attempt) holdIfUnreturnable(res *queue.Result) {
-	pm := a.d.cfg.Postmaster
-	if a.item.Envelope.Sender == "" && (pm == "" || strings.EqualFold(res.Address, pm)) {
+	if a.d.unreturnable(a.item.Envelope.Sender, res.Address) {
 		res.Outcome = queue.Held
-		res.Reason = oneLine("undeliverable, and there is no sender to tell (set postmaster to a mailbox that works): " + res.Reason)
+		res.Reason = oneLine(nobodyToTell + ": " + res.Reason)
 	}
 }
 
