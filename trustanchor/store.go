@@ -27,9 +27,9 @@ const (
 
 // saved is the contents of the state file.
 type saved struct {
-	Source string      `json:"configured"`   // see sourceOf
-	Clock  time.Time   `json:"clock"`        // a time that is certainly past
-	Zones  []savedZone `json:"trust_points"` //
+	Source string      `json:"configured"` // see sourceOf
+	Clock  time.Time   `json:"clock"`      // a time that is certainly past
+	Zones  []savedZone `json:"trust_points"`
 }
 
 type savedZone struct {
