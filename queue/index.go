@@ -76,8 +76,8 @@ type dueRecipient struct {
 	next  time.Duration
 }
 
-// recipientsPerJob is what any host takes in one transaction (RFC 5321
-// §4.5.3.1.8), and bounds what one attempt holds in memory.
+// recipientsPerJob is what any host takes in one transaction, and bounds what
+// one attempt holds in memory (RFC 5321 §4.5.3.1.8).
 const recipientsPerJob = 100
 
 // destination is a place mail goes to next.
