@@ -26,6 +26,10 @@ test: ## vet and all tests, with the race detector
 	$(GO) vet ./...
 	$(GO) test -race ./...
 
+.PHONY: soak
+soak: build ## long crash runs: every power cut, 200 kills under load
+	DANEPOST_SOAK=1 DANEPOST_BINARY=$(abspath $(BIN)) $(GO) test -count=1 -timeout 2h -v ./internal/lab/crash
+
 .PHONY: check
 check: fmt test ## format, vet, staticcheck, tests
 	$(GO) run $(STATICCHECK) ./...
@@ -43,7 +47,12 @@ bench: build ## danepost beside Postfix and Unbound, a table of ratios (root; BE
 profile: ## profiles of the CPU time and allocations of each work of the bench, into bin/profiles (root)
 	$(GO) build -o bin/bench ./internal/bench/cmd/bench
 	CGO_ENABLED=0 $(GO) build -o bin/danepost-profiled ./internal/bench/cmd/profiled
-	bin/bench --binary bin/danepost-profiled --profiles bin/profiles --rows 'cold|one domain' $(BENCH)
+	bin/bench --binary bin/danepost-profiled --profiles bin/profiles $(BENCH)
+
+.PHONY: interop
+interop: ## beside other people's servers and validators, in namespaces (root)
+	$(GO) vet -tags interop ./internal/lab/interop
+	$(GO) test -tags interop -count 1 ./internal/lab/interop -v -timeout 12m
 
 .PHONY: dist
 dist: ## static binaries of all targets and Debian packages, into dist/

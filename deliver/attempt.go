@@ -26,7 +26,7 @@ func (d *Deliverer) Deliver(ctx context.Context, item *queue.Item, report func(q
 		groups[name] = append(groups[name], &recipient{ItemRecipient: r})
 	}
 	for _, name := range order {
-		a := &attempt{d: d, ctx: ctx, item: item, report: report, pending: groups[name]}
+		a := &attempt{d: d, ctx: ctx, item: item, report: report, pending: groups[name], left: maxSessions}
 		a.run()
 	}
 }
@@ -50,7 +50,7 @@ type attempt struct {
 
 	route    route
 	pending  []*recipient
-	sessions int       // connections opened
+	left     int       // connections that may still be opened
 	failures []trouble // of hosts, in order
 	flipped  bool      // the other family was given its chance
 	mayFlip  bool      // the session in use has another family to fall back on
@@ -88,8 +88,9 @@ func (a *attempt) run() {
 		return
 	}
 	a.route = a.d.findRoute(a.ctx, a.d.cfg.hopFor(domainOf(a.pending[0].Address)))
-	if a.route.problem != nil {
-		a.settleAll(place{}, a.route.problem)
+	if f := a.route.problem; f != nil {
+		f.unreachable = true
+		a.settleAll(place{}, f)
 		return
 	}
 	a.tryGroups()
@@ -103,7 +104,7 @@ func (a *attempt) tryGroups() {
 		facts := a.d.findGroup(a.ctx, &a.route, i)
 		rand.Shuffle(len(facts), func(x, y int) { facts[x], facts[y] = facts[y], facts[x] })
 		for _, f := range facts {
-			if len(a.pending) == 0 || a.ctx.Err() != nil || a.sessions >= maxSessions {
+			if len(a.pending) == 0 || a.ctx.Err() != nil || a.left <= 0 {
 				return
 			}
 			plan := a.d.findPlan(a.ctx, &a.route, f)
@@ -111,7 +112,7 @@ func (a *attempt) tryGroups() {
 				plan.demandRequireTLS(&a.route)
 			}
 			if plan.problem != nil {
-				a.note(place{host: plan.host}, plan.problem)
+				a.unreachable(place{host: plan.host}, plan.problem)
 				continue
 			}
 			a.tryHost(&plan)
@@ -126,34 +127,39 @@ func (a *attempt) tryHost(h *hostPlan) {
 		return
 	}
 	addrs := interleave(h.addrs)
-	for len(addrs) > 0 && a.sessions < maxSessions && a.ctx.Err() == nil {
-		a.sessions++
+	for len(addrs) > 0 && a.left > 0 && a.ctx.Err() == nil {
+		a.left--
 		got, f := a.d.race(a.ctx, addrs, h.port)
 		if f != nil {
-			a.note(place{host: h.host, addr: addrs[0]}, f)
+			a.unreachable(place{host: h.host, addr: addrs[0]}, f)
 			return
 		}
 		addrs = got.rest
-		s := &session{plan: h, addr: got.addr}
-		f = a.d.open(a.ctx, got.conn, s)
-		if f != nil && f.handshake && h.level == LevelMay {
-			s, f = a.tryClear(h, got.addr, f)
-		}
-		a.mayFlip = a.canFlip(addrs, got.addr)
-		if f == nil {
-			f = a.use(s)
-		}
-		if f == nil {
-			if len(a.pending) == 0 || !a.flip(&addrs, got.addr) {
+		f = a.tryAddress(h, got)
+		switch {
+		case f == nil && len(a.pending) == 0:
+			return
+		case f == nil || f.permanent && f.policy():
+			if !a.flip(&addrs, got.addr) {
 				return
 			}
-			continue
-		}
-		a.note(place{h.host, got.addr, s}, f)
-		if f.permanent && f.policy() {
-			a.flip(&addrs, got.addr)
 		}
 	}
+}
+
+// tryAddress sends what is pending over one new connection. nil: recipients
+// that are still pending wait for the other family.
+func (a *attempt) tryAddress(h *hostPlan, got dialed) *failure {
+	s, f := a.d.bring(a.ctx, h, got, &a.left)
+	if f != nil {
+		a.unreachable(place{h.host, got.addr, s}, f)
+		return f
+	}
+	a.mayFlip = a.canFlip(got.rest, got.addr)
+	if f = a.use(s); f != nil {
+		a.note(place{h.host, got.addr, s}, f)
+	}
+	return f
 }
 
 // tryPooled uses a connection that is still open. False: none, or it died
@@ -181,26 +187,10 @@ func (a *attempt) tryPooled(h *hostPlan) bool {
 	return false
 }
 
-// tryClear: under level may a failed handshake is no reason to keep the mail.
-// It goes in the clear, over a new connection, and is logged so (RFC 7435 §3).
-func (a *attempt) tryClear(h *hostPlan, addr netip.Addr, because *failure) (*session, *failure) {
-	s := &session{plan: h, addr: addr, clear: true}
-	if a.sessions >= maxSessions {
-		return s, because
-	}
-	a.sessions++
-	got, f := a.d.race(a.ctx, []netip.Addr{addr}, h.port)
-	if f != nil {
-		return s, f
-	}
-	return s, a.d.open(a.ctx, got.conn, s)
-}
-
 // flip leaves only addresses of the other family, once: a refusal for reasons
 // of policy is often about the address that we came from.
 func (a *attempt) flip(addrs *[]netip.Addr, from netip.Addr) bool {
 	if !a.canFlip(*addrs, from) {
-		*addrs = nil
 		return false
 	}
 	a.flipped = true
@@ -218,6 +208,13 @@ func (a *attempt) canFlip(addrs []netip.Addr, from netip.Addr) bool {
 // note keeps why a host was of no use.
 func (a *attempt) note(at place, f *failure) {
 	a.failures = append(a.failures, trouble{at, f})
+}
+
+// unreachable is note for what happened before the host heard of the message.
+// What REQUIRETLS demands is the message's doing all the same.
+func (a *attempt) unreachable(at place, f *failure) {
+	f.unreachable = !a.item.Envelope.RequireTLS
+	a.note(at, f)
 }
 
 // finish gives the remaining recipients their outcome: permanent only if
@@ -244,13 +241,16 @@ func (a *attempt) finish() {
 	}
 	t := a.failures[0]
 	var reasons []string
+	all := true
 	for _, x := range a.failures {
+		all = all && x.f.unreachable
 		if t.f.permanent && !x.f.permanent {
 			t = x
 		}
 		reasons = appendNew(reasons, x.String())
 	}
 	f := *t.f
+	f.unreachable = all
 	f.reason = oneLine(strings.Join(reasons, "; "))
 	a.settleAll(t.at, &f)
 }
@@ -279,6 +279,7 @@ func (a *attempt) settle(r *recipient, at place, f *failure) { a.settleAs(r, at,
 func (a *attempt) settleAs(r *recipient, at place, f *failure, greylisted bool) {
 	res := queue.Result{Index: r.Index, Address: r.Address, Host: at.host, Outcome: queue.Later,
 		Reason: trouble{at, f}.String(), DSN: f.code, Reply: f.reply, Greylisted: greylisted}
+	res.Unreachable = f.unreachable && !f.permanent
 	if f.permanent {
 		res.Outcome = queue.Failed
 		a.holdIfUnreturnable(&res)
@@ -295,10 +296,9 @@ func (a *attempt) settleRecipient(r *recipient, at place, f *failure) {
 // holdIfUnreturnable: a bounce that bounces goes to the postmaster; without
 // one it waits where people see it.
 func (a *attempt) holdIfUnreturnable(res *queue.Result) {
-	pm := a.d.cfg.Postmaster
-	if a.item.Envelope.Sender == "" && (pm == "" || strings.EqualFold(res.Address, pm)) {
+	if a.d.unreturnable(a.item.Envelope.Sender, res.Address) {
 		res.Outcome = queue.Held
-		res.Reason = oneLine("undeliverable, and there is no sender to tell (set postmaster to a mailbox that works): " + res.Reason)
+		res.Reason = oneLine(nobodyToTell + ": " + res.Reason)
 	}
 }
 

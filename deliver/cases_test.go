@@ -149,3 +149,21 @@ func failHandshake(c *tls.Config) {
 }
 
 func oldTLS(c *tls.Config) { c.MinVersion, c.MaxVersion = tls.VersionTLS10, tls.VersionTLS11 }
+
+// TestUnreadableCertificate: where the library cannot read what the receiver
+// shows there is no proof, so it is a deferral, and the reason names it.
+func TestUnreadableCertificate(t *testing.T) {
+	p := thePKI()
+	broken := p.self.chain()
+	der := bytes.Clone(p.self.cert.Raw)
+	at := bytes.Index(der, []byte("mx.good.example"))
+	der[at] = 0xff // a dNSName that is no ASCII
+	broken.Certificate = [][]byte{der}
+	r := newRig(t, goodHost("good.example", "mx.good.example", "192.0.2.1", p.self.tlsa(3, 1, 1)))
+	rec := r.at("192.0.2.1", &receiver{cert: broken})
+	path := r.tap()
+	res := r.one()
+	if res.Outcome != queue.Later || !strings.Contains(res.Reason, "certificate") || len(rec.messages()) > 0 || path.leaked() {
+		t.Errorf("%+v", res)
+	}
+}

@@ -135,17 +135,20 @@ func describe(p *hostPlan) HostReport {
 // probe opens one session and says goodbye.
 func (d *Deliverer) probe(ctx context.Context, p *hostPlan, addr netip.Addr) ProbeReport {
 	out := ProbeReport{Address: addr.String()}
-	s := &session{plan: p, addr: addr}
-	f := d.connect(ctx, s)
-	if f != nil && f.handshake && p.level == LevelMay {
-		out.Error = unsent(f.reason) // and mail would go in the clear
-		clear := &session{plan: p, addr: addr, clear: true}
-		if f = d.connect(ctx, clear); f == nil {
-			s = clear
-		}
+	ctx, stop := context.WithTimeout(ctx, checkTime)
+	defer stop()
+	got, f := d.race(ctx, []netip.Addr{addr}, p.port)
+	if f != nil {
+		out.Verdict, out.Error = "failed", f.reason
+		return out
 	}
+	left := maxSessions
+	s, f := d.bring(ctx, p, got, &left)
 	if len(s.chain) > 0 {
 		out.Certificate = describeCert(s.chain[0])
+	}
+	if f != nil && ctx.Err() == context.DeadlineExceeded {
+		f = later("4.4.2", "no answer within %v", checkTime)
 	}
 	if f != nil {
 		out.Verdict, out.Error = "failed", unsent(f.reason)
@@ -153,17 +156,11 @@ func (d *Deliverer) probe(ctx context.Context, p *hostPlan, addr netip.Addr) Pro
 	}
 	out.TLS, out.Cipher = tlsWords(s.tls)
 	out.Verdict, out.Matched = s.proof.security, s.proof.match
+	if s.before != nil && s.manner == mannerClear {
+		out.Error = s.before.reason // and mail would go in the clear
+	}
 	s.quit()
 	return out
-}
-
-// connect dials the session's one address and brings it up.
-func (d *Deliverer) connect(ctx context.Context, s *session) *failure {
-	got, f := d.race(ctx, []netip.Addr{s.addr}, s.plan.port)
-	if f != nil {
-		return f
-	}
-	return d.open(ctx, got.conn, s)
 }
 
 func describeCert(c *x509.Certificate) *CertificateReport {

@@ -136,8 +136,13 @@ func TestPoolIsBounded(t *testing.T) {
 		rt := route{hop: hop{level: LevelMay, port: 25}}
 		facts.a, facts.aaaa = r.dns.Lookup(context.Background(), "mx.good.example", 1), r.dns.Lookup(context.Background(), "mx.good.example", 28)
 		plan, _ := planHost(&rt, &facts)
-		s := &session{plan: &plan, addr: netip.MustParseAddr("192.0.2.1")}
-		if f := r.connect(context.Background(), s); f != nil {
+		got, f := r.race(context.Background(), plan.addrs, 25)
+		if f != nil {
+			t.Fatal(f)
+		}
+		left := 0
+		s, f := r.bring(context.Background(), &plan, got, &left)
+		if f != nil {
 			t.Fatal(f)
 		}
 		sessions = append(sessions, s)
@@ -456,6 +461,23 @@ func TestClientHello(t *testing.T) {
 	}
 }
 
+// TestOldMiddlebox: a path that lets no large ClientHello through costs a
+// second connection, not the mail, and TLS all the same.
+func TestOldMiddlebox(t *testing.T) {
+	rec := &receiver{tlsConfig: func(c *tls.Config) {
+		c.GetConfigForClient = func(h *tls.ClientHelloInfo) (*tls.Config, error) {
+			if slices.Contains(h.SupportedCurves, tls.X25519MLKEM768) {
+				return nil, errors.New("too large for me")
+			}
+			return nil, nil
+		}
+	}}
+	r := goodRig(t, rec)
+	if res := r.one(); res.Outcome != queue.Delivered || res.Security != "dane-verified" || rec.sessions != 2 {
+		t.Errorf("%+v over %d sessions", res, rec.sessions)
+	}
+}
+
 func TestHeloName(t *testing.T) {
 	for host, want := range map[string]string{"mail.example.com": "EHLO mail.example.com", "box": "EHLO [192.0.2.200]", "": "EHLO [192.0.2.200]"} {
 		rec := &receiver{}
@@ -488,5 +510,75 @@ func TestOwnAddress(t *testing.T) {
 	r.at("192.0.2.1", rec)
 	if res := r.one(); res.Outcome != queue.Delivered {
 		t.Errorf("%+v", res)
+	}
+}
+
+// TestSourceAddress: real sockets, from the configured address.
+func TestSourceAddress(t *testing.T) {
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	rec := &receiver{cert: thePKI().self.chain()}
+	from := make(chan string, 1)
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		c, err := l.Accept()
+		if err != nil {
+			return
+		}
+		defer c.Close()
+		host, _, _ := net.SplitHostPort(c.RemoteAddr().String())
+		from <- host
+		rec.serve(c)
+	})
+	port := netip.MustParseAddrPort(l.Addr().String()).Port()
+	r := newRig(t, "good.example MX secure 10 mx.good.example\nmx.good.example A secure 127.0.0.1\nmx.good.example AAAA secure nodata\n"+
+		fmt.Sprintf("_%d._tcp.mx.good.example TLSA secure %s", port, thePKI().self.tlsa(3, 1, 1)), func(c *Config) {
+		c.Dial, c.SourceIPv4, c.Port = nil, netip.MustParseAddr("127.0.0.77"), port
+	})
+	res := r.one()
+	r.Close()
+	l.Close()
+	wg.Wait()
+	if res.Security != "dane-verified" || <-from != "127.0.0.77" {
+		t.Errorf("%+v", res)
+	}
+}
+
+// TestUnreachable: the queue learns what is about the destination, not about
+// the message.
+func TestUnreachable(t *testing.T) {
+	good := goodHost("good.example", "mx.good.example", "192.0.2.1", thePKI().self.tlsa(3, 1, 1))
+	for _, tc := range []struct {
+		name, facts string
+		rec         *receiver
+		require     bool
+		want        bool
+	}{
+		{"MX bogus", "good.example MX bogus", &receiver{}, false, true},
+		{"TLSA bogus", goodHost("good.example", "mx.good.example", "192.0.2.1", "x")[:strings.Index(good, "_25")] + "_25._tcp.mx.good.example TLSA bogus", &receiver{}, false, true},
+		{"no connection", strings.Replace(good, "192.0.2.1", "192.0.2.2", 1), &receiver{}, false, true},
+		{"no STARTTLS", good, &receiver{plain: true}, false, true},
+		{"no STARTTLS, REQUIRETLS", good, &receiver{plain: true}, true, false},
+		{"wrong key", good, &receiver{cert: thePKI().other.chain()}, false, true},
+		{"greeting 421", good, &receiver{say: map[string]string{"greeting": "421 busy"}}, false, true},
+		{"MAIL 451", good, &receiver{say: map[string]string{"MAIL": "451 busy"}}, false, false},
+		{"RCPT 450", good, &receiver{say: map[string]string{"RCPT": "450 grey"}}, false, false},
+		{"dot 451", good, &receiver{say: map[string]string{".": "451 busy"}}, false, false},
+		{"null MX", "good.example MX secure 0 .", &receiver{}, false, false},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			r := newRig(t, tc.facts)
+			if tc.rec.cert.Certificate == nil {
+				tc.rec.cert = thePKI().self.chain()
+			}
+			r.at("192.0.2.1", tc.rec)
+			it := item(testMessage, "b@good.example")
+			it.Envelope.RequireTLS = tc.require
+			if res := r.send(it)["b@good.example"]; res.Unreachable != tc.want {
+				t.Errorf("%+v", res)
+			}
+		})
 	}
 }

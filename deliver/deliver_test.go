@@ -3,7 +3,6 @@ package deliver
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"io"
 	"log/slog"
 	"strings"
@@ -111,17 +110,5 @@ func TestDeliverDANE(t *testing.T) {
 			}
 			t.Log(r.log)
 		})
-	}
-}
-
-func TestCheck(t *testing.T) {
-	p := thePKI()
-	r := newRig(t, goodHost("good.example", "mx.good.example", "192.0.2.1", p.expired.tlsa(3, 1, 1)))
-	r.at("192.0.2.1", &receiver{cert: p.expired.chain()})
-	rep := r.Check(context.Background(), "Good.example.")
-	out, _ := json.MarshalIndent(rep, "", " ")
-	t.Logf("%s", out)
-	if rep.Verdict != "deliverable" || rep.Hosts[0].Probes[0].Verdict != "dane-verified" || len(rep.Warnings) != 1 {
-		t.Fatalf("got %s", out)
 	}
 }

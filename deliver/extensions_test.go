@@ -282,3 +282,24 @@ func TestMailLoop(t *testing.T) {
 		}
 	}
 }
+
+func FuzzSevenBit(f *testing.F) {
+	f.Add([]byte("Subject: gr\xc3\xbc\xc3\x9fe\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n\r\n\xc3\xbc\r\n--b--\r\n"))
+	f.Add([]byte("Content-Type: message/rfc822\r\n\r\nSubject: x\r\n\r\n\xff\xfe\r\n"))
+	f.Add([]byte("Content-Type: application/pdf\r\n\r\n\xff\n\xfe"))
+	f.Fuzz(func(t *testing.T, in []byte) {
+		need, err := plan7Bit(bytes.NewReader(in))
+		if err != nil {
+			return
+		}
+		var b bytes.Buffer
+		w := bufio.NewWriter(&b)
+		if err := to7Bit(w, bytes.NewReader(in), need); err != nil {
+			t.Fatalf("planned, and then: %v", err)
+		}
+		w.Flush()
+		if beyondASCII(b.Bytes()) {
+			t.Fatalf("%q became %q", in, b.Bytes())
+		}
+	})
+}

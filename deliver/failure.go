@@ -19,6 +19,8 @@ type failure struct {
 	// stale: a connection taken from the pool turned out to be dead before
 	// anything was sent that could have been accepted.
 	stale bool
+	// unreachable: it came about before the host heard of any message.
+	unreachable bool
 }
 
 func (f *failure) Error() string { return f.reason }

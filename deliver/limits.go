@@ -33,6 +33,7 @@ const (
 	maxMIMEParts      = 10_000                 // parts of a message that is re-encoded
 	maxMIMEDepth      = 20                     // multiparts inside one another
 	sessionTickets    = 512                    // TLS sessions remembered, over all receivers
+	checkTime         = time.Minute            // for one probe
 	checkParallel     = 8                      // probes at once in one check
 	verifyWarning     = 7 * 24 * time.Hour     // check warns when something ends within this
 )

@@ -15,12 +15,11 @@ import (
 // memNet is a network in memory. Its connections have buffers and deadlines
 // like TCP's, and work inside a testing/synctest bubble.
 type memNet struct {
-	mu     sync.Mutex
-	serve  map[string]func(net.Conn) // by "ip:port"
-	dialed []string
-	wrap   func(address string, client net.Conn) net.Conn // the path, for attackers and recorders
-	wg     sync.WaitGroup
-	conns  []net.Conn
+	mu    sync.Mutex
+	serve map[string]func(net.Conn)                      // by "ip:port"
+	wrap  func(address string, client net.Conn) net.Conn // the path, for attackers and recorders
+	wg    sync.WaitGroup
+	conns []net.Conn
 }
 
 func newMemNet(t testing.TB) *memNet {
@@ -49,7 +48,6 @@ func (n *memNet) listen(address string, f func(net.Conn)) { n.serve[address] = f
 
 func (n *memNet) dial(ctx context.Context, network, address string) (net.Conn, error) {
 	n.mu.Lock()
-	n.dialed = append(n.dialed, address)
 	f := n.serve[address]
 	n.mu.Unlock()
 	if ctx.Err() != nil {
@@ -74,12 +72,6 @@ func (n *memNet) dial(ctx context.Context, network, address string) (net.Conn, e
 	return client, nil
 }
 
-func (n *memNet) dials() []string {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return append([]string(nil), n.dialed...)
-}
-
 // memPipe is a pair of connected memConns.
 func memPipe(a, b net.Addr) (*memConn, *memConn) {
 	x, y := newHalf(), newHalf()
@@ -93,12 +85,11 @@ type memConn struct {
 
 // half is one direction.
 type half struct {
-	mu                 sync.Mutex
-	buf                []byte
-	closed             bool
-	changed            chan struct{}
-	readBy, writeBy    time.Time
-	readable, writable func() bool
+	mu              sync.Mutex
+	buf             []byte
+	closed          bool
+	changed         chan struct{}
+	readBy, writeBy time.Time
 }
 
 const memBuffer = 64 << 10
@@ -211,4 +202,11 @@ func (c *memConn) SetWriteDeadline(t time.Time) error {
 	c.out.writeBy = t
 	c.out.notify()
 	return nil
+}
+
+// forget lets go of connections that are over.
+func (n *memNet) forget() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.conns = nil
 }

@@ -28,14 +28,24 @@ func (d *Deliverer) Notice(item *queue.Item, kind queue.NoticeKind, about []queu
 		// RFC 5321 §6.1: nothing answers a message without a sender. A bounce
 		// that bounces is for the postmaster, unless it is the postmaster's
 		// mailbox that does not work.
-		pm := d.cfg.Postmaster
-		if kind != queue.NoticeFailure || pm == "" ||
-			slices.ContainsFunc(n.about, func(t told) bool { return strings.EqualFold(t.res.Address, pm) }) {
+		switch {
+		case kind != queue.NoticeFailure:
 			return nil
+		case slices.ContainsFunc(n.about, func(t told) bool { return d.unreturnable("", t.res.Address) }):
+			return &queue.Notice{Hold: nobodyToTell}
 		}
-		n.to, n.double = pm, true
+		n.to, n.double = d.cfg.Postmaster, true
 	}
 	return n.compose()
+}
+
+const nobodyToTell = "undeliverable, and there is no sender to tell (set postmaster to a mailbox that works)"
+
+// unreturnable reports whether nobody can be told of a failure: the message
+// has no sender, and the postmaster is not set or is who cannot be reached.
+func (d *Deliverer) unreturnable(sender, recipient string) bool {
+	pm := d.cfg.Postmaster
+	return sender == "" && (pm == "" || strings.EqualFold(recipient, pm))
 }
 
 // told is one recipient that a notice is about.

@@ -209,5 +209,10 @@ func TestUnreturnable(t *testing.T) {
 		if res := r.send(it)["b@good.example"]; res.Outcome != want {
 			t.Errorf("postmaster %q: %+v", pm, res)
 		}
+		// What the queue gives up for its age comes straight to Notice.
+		n := r.Notice(it, queue.NoticeFailure, []queue.Result{{Address: "b@good.example", Outcome: queue.Failed, Reason: "given up"}})
+		if held := n != nil && n.Hold != ""; held != (want == queue.Held) {
+			t.Errorf("postmaster %q: expired notice %+v", pm, n)
+		}
 	}
 }

@@ -4,11 +4,13 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
 
 	"danepost/queue"
 )
@@ -180,4 +182,49 @@ func TestValidate(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestPlanNeverWeakens: over random look-up results, a secure TLSA record set
+// always makes TLS mandatory, a failed look-up is always a deferral, and
+// nothing unproved is called secure.
+func TestPlanNeverWeakens(t *testing.T) {
+	status := rapid.SampledFrom([]string{"secure", "insecure", "bogus", "indeterminate"})
+	rapid.Check(t, func(rt *rapid.T) {
+		mx, a, tl := status.Draw(rt, "mx"), status.Draw(rt, "a"), status.Draw(rt, "tlsa")
+		aaaa := status.Draw(rt, "aaaa")
+		sixes := rapid.SampledFrom([]string{"nodata", "2001:db8::1"}).Draw(rt, "sixes")
+		records := rapid.SampledFrom([]string{"nodata", "nxdomain", "3 1 1 " + strings.Repeat("ab", 32), "1 1 1 " + strings.Repeat("ab", 32), "raw 03"}).Draw(rt, "records")
+		level := rapid.SampledFrom([]Level{LevelDANE, LevelDANEOnly}).Draw(rt, "level")
+		dns := newDNS(t, fmt.Sprintf("good.example MX %s 10 mx.good.example\nmx.good.example A %s 192.0.2.1\nmx.good.example AAAA %s %s\n_25._tcp.mx.good.example TLSA %s %s", mx, a, aaaa, sixes, tl, records))
+		d := New(Config{TLS: level}, dns)
+		ctx := context.Background()
+		r := d.findRoute(ctx, d.cfg.hopFor("good.example"))
+		bad := func(s string) bool { return s == "bogus" || s == "indeterminate" }
+		if bad(mx) != (r.problem != nil) || (r.problem != nil && r.problem.permanent) {
+			rt.Fatalf("route %+v", r.problem)
+		}
+		if r.problem != nil {
+			return
+		}
+		p := d.findPlan(ctx, &r, d.findGroup(ctx, &r, 0)[0])
+		asked := slices.Contains(dns.asked, "_25._tcp.mx.good.example TLSA")
+		secureAddress := a == "secure" || aaaa == "secure" && sixes != "nodata"
+		exists := strings.HasPrefix(records, "3") || strings.HasPrefix(records, "1") || strings.HasPrefix(records, "raw")
+		switch {
+		case p.problem != nil && p.problem.permanent:
+			rt.Fatalf("rejected: %+v", p.problem)
+		case asked && !secureAddress:
+			rt.Fatal("TLSA asked for an unsigned host")
+		case asked && bad(tl) && p.problem == nil:
+			rt.Fatal("a failed TLSA look-up was passed over")
+		case p.problem == nil && asked && tl == "secure" && exists && !p.demandsTLS():
+			rt.Fatalf("TLS is not mandatory: %+v", p)
+		case p.problem == nil && secureAddress && !asked:
+			rt.Fatal("TLSA was not asked for")
+		case p.secure && mx != "secure":
+			rt.Fatal("called secure")
+		case p.problem == nil && level == LevelDANEOnly && p.level != LevelDANEOnly:
+			rt.Fatalf("dane-only became %s", p.level)
+		}
+	})
 }

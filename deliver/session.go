@@ -26,8 +26,62 @@ type session struct {
 	uses   int  // messages sent
 	dirty  bool // a transaction was left open: RSET first
 	reused bool // came from the pool
-	clear  bool // no STARTTLS: its handshake has failed before, under level may
+	manner manner
+	before *failure // why a bolder manner did not work
 	unhook func() bool
+}
+
+// manner is how TLS is begun; each is tried where the ones before have failed.
+type manner uint8
+
+const (
+	// The ClientHello offers a hybrid post-quantum key exchange first: what an
+	// eavesdropper stores today stays sealed. It costs less than 0.2 ms of CPU
+	// (BenchmarkHandshake, both ends together) and a second packet, which a
+	// few old middleboxes do not let through.
+	mannerHybrid manner = iota
+	mannerClassic
+	mannerClear // no TLS at all, under level may only (RFC 7435 §3)
+)
+
+func (h *hostPlan) manners() []manner {
+	switch h.level {
+	case LevelNone:
+		return []manner{mannerClear}
+	case LevelMay:
+		return []manner{mannerHybrid, mannerClassic, mannerClear}
+	}
+	return []manner{mannerHybrid, mannerClassic}
+}
+
+// bring brings up a session with one address, on the connection that got
+// holds. When the handshake fails, a new connection to the same address has
+// the next manner; left says how many may be opened.
+func (d *Deliverer) bring(ctx context.Context, h *hostPlan, got dialed, left *int) (*session, *failure) {
+	var s *session
+	var first *failure
+	for i, m := range h.manners() {
+		if i > 0 {
+			if *left <= 0 {
+				break
+			}
+			*left--
+			again, f := d.race(ctx, []netip.Addr{got.addr}, h.port)
+			if f != nil {
+				break
+			}
+			got.conn = again.conn
+		}
+		s = &session{plan: h, addr: got.addr, manner: m, before: first}
+		f := d.open(ctx, got.conn, s)
+		if f == nil || !f.handshake {
+			return s, f
+		}
+		if first == nil {
+			first = f
+		}
+	}
+	return s, first
 }
 
 // open brings up a session on conn, in protocol order. After a failure the
@@ -63,7 +117,7 @@ func (s *session) release() bool { return s.unhook == nil || s.unhook() }
 
 // handshake is the list of steps.
 func (s *session) handshake(ctx context.Context) *failure {
-	if s.plan.hop.implicitTLS() && s.plan.level != LevelNone {
+	if s.plan.hop.implicitTLS() && s.manner != mannerClear {
 		if f := s.upgrade(ctx); f != nil { // RFC 8314 §3.3
 			return f
 		}
@@ -165,7 +219,7 @@ func (s *session) heloName() string {
 
 // startTLS upgrades the connection where the plan wants TLS (RFC 3207 §4).
 func (s *session) startTLS(ctx context.Context) *failure {
-	if s.tls != nil || s.plan.level == LevelNone || s.clear {
+	if s.tls != nil || s.manner == mannerClear {
 		return nil
 	}
 	mandatory := s.plan.demandsTLS()
@@ -217,7 +271,7 @@ func (h *hostPlan) mandate() string {
 // upgrade runs the TLS handshake.
 func (s *session) upgrade(ctx context.Context) *failure {
 	var p peer
-	conn := tls.Client(s.wire.conn, s.d.tlsConfig(s.plan, &p))
+	conn := tls.Client(s.wire.conn, s.d.tlsConfig(s.plan, s.manner, &p))
 	s.wire.conn.SetDeadline(s.wire.deadline(s.d.cfg.Timeouts.STARTTLS))
 	err := conn.HandshakeContext(ctx)
 	s.wire.conn.SetDeadline(time.Time{})

@@ -147,7 +147,7 @@ type peer struct {
 }
 
 // tlsConfig is the client's side of a handshake under a plan.
-func (d *Deliverer) tlsConfig(h *hostPlan, p *peer) *tls.Config {
+func (d *Deliverer) tlsConfig(h *hostPlan, m manner, p *peer) *tls.Config {
 	cfg := &tls.Config{
 		ServerName: h.sni, // RFC 7672 §8.1: the TLSA base domain
 		MinVersion: tls.VersionTLS12,
@@ -165,6 +165,9 @@ func (d *Deliverer) tlsConfig(h *hostPlan, p *peer) *tls.Config {
 		CipherSuites:       cipherSuites(h.level),
 		Time:               d.now,
 		ClientSessionCache: ticketCache{d.tickets, fmt.Sprintf("%+v", h.key())},
+	}
+	if m == mannerClassic {
+		cfg.CurvePreferences = []tls.CurveID{tls.X25519, tls.CurveP256, tls.CurveP384, tls.CurveP521}
 	}
 	if h.level == LevelMay {
 		// RFC 7435 §3: with nobody verified, old TLS is better than none.

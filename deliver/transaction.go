@@ -34,11 +34,14 @@ func (a *attempt) use(s *session) *failure {
 			return f
 		}
 	}
-	if !s.release() {
+	switch {
+	case !s.release():
 		s.wire.conn.Close()
-		return nil
+	case s.manner == mannerClear && s.ext.has("STARTTLS"):
+		s.end() // the next message is to have its own chance of TLS
+	default:
+		a.d.pool.put(s)
 	}
-	a.d.pool.put(s)
 	return nil
 }
 

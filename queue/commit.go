@@ -20,9 +20,10 @@ import (
 // costs, for those just answered: they mostly come back with their next
 // message, and would find the disk busy with one of them.
 type committer struct {
-	db    *bolt.DB
-	first func(*bolt.Tx) error // what every transaction does before its changes
-	last  func(*bolt.Tx) error // and behind them
+	db     *bolt.DB
+	first  func(*bolt.Tx) error // what every transaction does before its changes
+	last   func(*bolt.Tx) error // and behind them
+	breaks func()               // called when a sync failed
 
 	mu      sync.Mutex
 	closed  bool
@@ -45,11 +46,9 @@ type change struct {
 // changesPerCommit bounds one transaction's size.
 const changesPerCommit = 256
 
-func startCommitter(db *bolt.DB, first, last func(*bolt.Tx) error) *committer {
-	c := &committer{
-		db: db, first: first, last: last,
-		wakeup: make(chan struct{}, 1), stopped: make(chan struct{}),
-	}
+// start starts the committer's goroutine; close ends it.
+func (c *committer) start() *committer {
+	c.wakeup, c.stopped = make(chan struct{}, 1), make(chan struct{})
 	go c.loop()
 	return c
 }
@@ -195,6 +194,7 @@ func (c *committer) transact(batch []*change) (own bool, err error) {
 		c.mu.Lock()
 		c.broken = fmt.Errorf("the queue accepts nothing more until it is opened again: %w", err)
 		c.mu.Unlock()
+		c.breaks()
 	}
 	return false, err
 }

@@ -71,15 +71,19 @@ func prepareDir(dir string, log *slog.Logger) error {
 	return nil
 }
 
-// makeDir creates dir if it is absent, durably.
+// makeDir creates dir and what leads to it, durably.
 func makeDir(dir string) error {
+	dir = filepath.Clean(dir)
 	if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := makeDir(filepath.Dir(dir)); err != nil {
 		return err
 	}
-	return syncDir(filepath.Dir(filepath.Clean(dir)))
+	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	return syncDir(filepath.Dir(dir))
 }
 
 // open does what Open does once the directory is locked.
@@ -110,7 +114,8 @@ func (q *Queue) open() error {
 	before := q.store.state
 	q.store.clock = newClock(q.o.Now, before.Queue, before.Wall)
 	q.store.state.Run = RunRecord{Started: q.o.Now()}
-	q.store.commit = startCommitter(db, q.store.applyForget, q.store.stamp)
+	c := &committer{db: db, first: q.store.applyForget, last: q.store.stamp, breaks: q.suspect}
+	q.store.commit = c.start()
 	q.previous = before.Run
 	if err := q.recover(created); err != nil {
 		q.store.close()
@@ -184,23 +189,46 @@ func (q *Queue) replaceDB(temp string) error {
 // compactAbove is the size of a database that is worth compacting.
 const compactAbove = 1 << 20
 
+// suspectPath is a mark that a sync of the database failed. Pages of it may
+// be in the kernel's memory and not on the disk, and the kernel does not try
+// to write them again: the next one to open the queue copies all of it.
+func (q *Queue) suspectPath() string { return dbPath(q.o.Dir) + ".suspect" }
+
+// suspect leaves the mark, if the disk still lets it.
+func (q *Queue) suspect() {
+	err := os.WriteFile(q.suspectPath(), []byte("a sync of queue.db failed; it is copied when the queue is opened\n"), 0o600)
+	if err == nil {
+		err = syncDir(q.o.Dir)
+	}
+	q.o.Log.Error("the disk did not keep what was written to it; look at it before the queue is opened again", "dir", q.o.Dir, "mark", err == nil)
+}
+
 // compact rewrites the database without its free pages when they are more
-// than half of it, and returns the database to use. A failure to compact is
-// no failure to open.
+// than half of it, or when it is suspect, and returns the database to use. A
+// failure to save room is no failure to open.
 func (q *Queue) compact(db *bolt.DB) (*bolt.DB, error) {
 	path := db.Path()
 	size, free := pagesOf(db)
-	if size < compactAbove || free <= size/2 {
+	_, err := os.Stat(q.suspectPath())
+	suspect := err == nil
+	if !suspect && (size < compactAbove || free <= size/2) {
 		return db, nil
 	}
 	temp := path + ".new"
-	if err := copyDB(temp, db); err != nil {
+	if err := copyDB(temp, db); err != nil && suspect {
+		return nil, errors.Join(fmt.Errorf("copy the queue's database, of which a sync failed: %w", err), db.Close())
+	} else if err != nil {
 		q.o.Log.Warn("the queue's database could not be compacted; it works as it is", "path", path, "error", err)
 		os.Remove(temp)
 		return db, nil
 	}
 	if err := errors.Join(db.Close(), q.replaceDB(temp)); err != nil {
 		return nil, err
+	}
+	if suspect {
+		if err := os.Remove(q.suspectPath()); err != nil {
+			return nil, err
+		}
 	}
 	q.o.Log.Info("the queue's database was compacted", "path", path, "bytes_before", size, "bytes_free", free)
 	return openDB(path)

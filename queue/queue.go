@@ -105,7 +105,7 @@ func (q *Queue) Put(ctx context.Context, e Envelope, content io.Reader) (id stri
 		return "", err
 	}
 	if id, err = q.store.put(entry); err != nil || id != entry.id {
-		s.discard()
+		q.discard(s)
 		return id, err
 	}
 	q.changed(false, id)
@@ -126,6 +126,15 @@ func (q *Queue) entry(e Envelope, s *staged) (*entry, error) {
 		n.recipients[i] = recipient{Recipient: r, Next: now, Since: now}
 	}
 	return n, q.body.place(s, n.id)
+}
+
+// discard removes content whose commit failed: unless a sync failed, after
+// which nobody knows whether there will be a message that needs it. The next
+// start knows, and sweeps.
+func (q *Queue) discard(s *staged) {
+	if q.store.commit.isBroken() == nil {
+		s.discard()
+	}
 }
 
 // room says whether the disk has room for new mail.

@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -348,6 +349,31 @@ func TestHeld(t *testing.T) {
 	})
 }
 
+// TestLogLines: the queue logs what it decides itself, and only that; what
+// was attempted is the handler's to log.
+func TestLogLines(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
+		q := mustOpen(t, Options{Log: logTo(&log), WarnAfter: -1, MaxAge: time.Hour})
+		first := mustPut(t, q, envelope("s@a.example", "r@dead.example"), "x")
+		other := mustPut(t, q, envelope("s@a.example", "r@dead.example"), "x")
+		h := &outside{notice: func(*Item, NoticeKind, []Result) *Notice { return nil }, deliver: func(*Item, ItemRecipient) Result {
+			return Result{Outcome: Later, Reason: "no route", Unreachable: true}
+		}}
+		runAll(t, q, h, 0)
+		if s := log.String(); strings.Count(s, "msg=deferred") != 1 || !strings.Contains(s, "id="+other) || strings.Contains(s, "id="+first) {
+			t.Errorf("after one attempt:\n%s", s)
+		}
+		log.Reset()
+		time.Sleep(2 * time.Hour)
+		runAll(t, q, h, 0)
+		if s := log.String(); strings.Count(s, "msg=bounced") != 2 || !strings.Contains(s, `reason="given up after 2 hours; the last attempt: no route"`) {
+			t.Errorf("after its lifetime:\n%s", s)
+		}
+		q.Close()
+	})
+}
+
 // TestNoticeInTransaction looks at the queue from within: while the notice is
 // composed the recipient is still there, and when it is gone the bounce is.
 func TestNoticeInTransaction(t *testing.T) {
@@ -374,6 +400,39 @@ func TestNoticeInTransaction(t *testing.T) {
 	if len(list) != 1 || list[0].Sender != "" || list[0].MessageSize != 100_000 || list[0].Recipients[0].Address != "s@a.example" {
 		t.Errorf("list %+v", list)
 	}
+}
+
+// TestNobodyToTell: a failure that the handler can tell nobody of, also one by
+// age, does not vanish: it stays, held, with its reason.
+func TestNobodyToTell(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := mustOpen(t, Options{MaxAge: time.Hour, WarnAfter: -1})
+		id := mustPut(t, q, envelope("", "r@b.example", "never@b.example"), "x")
+		h := &outside{
+			deliver: func(_ *Item, r ItemRecipient) Result {
+				if r.Address == "never@b.example" {
+					return Result{Outcome: Failed, Reason: "no such user"}
+				}
+				return Result{Outcome: Later, Reason: "busy"}
+			},
+			notice: func(*Item, NoticeKind, []Result) *Notice { return &Notice{Hold: "nobody to tell"} },
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), 4*time.Hour)
+		defer cancel()
+		if err := q.Run(ctx, h); err != nil {
+			t.Fatal(err)
+		}
+		list := mustList(t, q, Filter{IDs: []string{id}})
+		if len(list) != 1 || list[0].QueueName != "hold" || len(list[0].Recipients) != 2 {
+			t.Fatalf("list %+v, want both recipients held", list)
+		}
+		for i, want := range []string{"nobody to tell: given up after", "nobody to tell: no such user"} {
+			if got := list[0].Recipients[i].DelayReason; !strings.HasPrefix(got, want) {
+				t.Errorf("reason %q, want %q", got, want)
+			}
+		}
+		q.Close()
+	})
 }
 
 func TestUnreportedAndPanic(t *testing.T) {

@@ -93,39 +93,45 @@ func (w *world) enter(dest string, n int) {
 }
 
 // TestSimulation runs 10,000 messages to 1,000 destinations of all kinds
-// through six hours of fake time, and again without the bad ones: for the
-// good ones nothing may have changed that a person would notice.
+// through six hours of fake time. Good ones answer within a second: their
+// mail must not wait noticeably longer because others are dead or slow, and
+// mail to greylisting ones no longer than they ask for.
 func TestSimulation(t *testing.T) {
-	alone := simulate(t, map[string]int{"good": 800, "grey": 100})
-	mixed := simulate(t, map[string]int{"good": 800, "grey": 100, "dead": 60, "slow": 40})
+	w := simulate(t, map[string]int{"good": 800, "grey": 100, "dead": 60, "slow": 40})
 	for _, kind := range []string{"good", "grey", "slow", "dead"} {
-		t.Logf("%-5s %5d delivered, %6d attempts, waited %v (median) %v (worst)", kind, len(mixed.waits[kind]), mixed.tries[kind],
-			median(mixed.waits[kind]).Round(time.Second), worst(mixed.waits[kind]).Round(time.Second))
+		t.Logf("%-5s %5d delivered, %5d delayed, %5d attempts, waited %v (median) %v (worst)", kind, len(w.waits[kind]), delayed(w.waits[kind]),
+			w.tries[kind], median(w.waits[kind]).Round(time.Second), worst(w.waits[kind]).Round(time.Second))
 	}
-	t.Logf("without dead and slow ones: good %v, grey %v (worst)", worst(alone.waits["good"]).Round(time.Second), worst(alone.waits["grey"]).Round(time.Second))
 	for kind, want := range map[string]int{"good": 8000, "grey": 1000, "slow": 400, "dead": 0} {
-		if got := len(mixed.waits[kind]); got != want {
+		if got := len(w.waits[kind]); got != want {
 			t.Errorf("%s: %d delivered, want %d", kind, got, want)
 		}
 	}
-	const allowed = 2 * time.Minute
-	for _, kind := range []string{"good", "grey"} {
-		if with, without := worst(mixed.waits[kind]), worst(alone.waits[kind]); with > without+allowed {
-			t.Errorf("%s: dead and slow destinations cost it %v", kind, with-without)
+	for kind, most := range map[string]time.Duration{"good": 20 * time.Second, "grey": 7*time.Minute + 20*time.Second} {
+		if got := worst(w.waits[kind]); got > most {
+			t.Errorf("%s: waited %v, want at most %v", kind, got, most)
 		}
 	}
-	if mixed.most[""] > 50 {
-		t.Errorf("%d deliveries at once, want at most 50", mixed.most[""])
+	if w.most[""] > 50 {
+		t.Errorf("%d deliveries at once, want at most 50", w.most[""])
 	}
-	for dest, n := range mixed.most {
+	for dest, n := range w.most {
 		if dest != "" && n > 5 || strings.HasPrefix(dest, "dead") && n > 1 {
 			t.Errorf("%s: %d deliveries at once", dest, n)
 		}
 	}
 	// One probe speaks for ten messages: nobody knocks at a dead door ten times.
-	if tries := mixed.tries["dead"]; tries > 60*6*12 {
+	if tries := w.tries["dead"]; tries > 60*6*12 {
 		t.Errorf("%d attempts at 60 dead destinations in six hours", tries)
 	}
+}
+
+// delayed counts waits that a person would notice.
+func delayed(d []time.Duration) (n int) {
+	for _, w := range d {
+		n += btoi(w > 30*time.Second)
+	}
+	return n
 }
 
 func worst(d []time.Duration) time.Duration {

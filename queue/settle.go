@@ -3,6 +3,7 @@ package queue
 import (
 	"bytes"
 	"errors"
+	"log/slog"
 	"math/rand/v2"
 	"time"
 )
@@ -11,6 +12,7 @@ import (
 type settlement struct {
 	item    *Item
 	results []Result
+	shared  bool // it was not attempted: another message found the destination unreachable
 }
 
 // plan is one transaction that settles: records and notices.
@@ -19,6 +21,14 @@ type plan struct {
 	notices           []*entry
 	staged            []*staged
 	delivered, failed int64
+	lines             []logLine
+}
+
+// logLine is written once the transaction is durable. The handler logs what
+// it attempted; these are the outcomes that are the queue's own decision.
+type logLine struct {
+	message string
+	attrs   []slog.Attr
 }
 
 // settle commits what came of attempts, with the notices that tell of it. It
@@ -63,12 +73,15 @@ func (r *runner) trySettle(list []settlement) error {
 	}
 	if err != nil {
 		for _, s := range p.staged {
-			s.discard()
+			r.q.discard(s)
 		}
 		return err
 	}
 	for _, n := range p.notices {
 		r.q.changed(false, n.id)
+	}
+	for _, l := range p.lines {
+		r.q.o.Log.LogAttrs(r.work, slog.LevelWarn, l.message, l.attrs...)
 	}
 	return nil
 }
@@ -94,9 +107,17 @@ func (r *runner) plan(list []settlement) (*plan, error) {
 	return p, nil
 }
 
+// due is something that the sender is to be told: the result, the plan's
+// update for its recipient, and the recipient as it is should nobody be there to tell.
+type due struct {
+	result Result
+	update int
+	next   recipient
+}
+
 // fates judges a settlement's results, adds the updates to the plan, and
 // returns what the sender is to be told.
-func (r *runner) fates(p *plan, s settlement) (map[NoticeKind][]Result, error) {
+func (r *runner) fates(p *plan, s settlement) (map[NoticeKind][]due, error) {
 	indexes := make([]int, len(s.results))
 	byIndex := make(map[int]Result, len(s.results))
 	for i, res := range s.results {
@@ -107,7 +128,7 @@ func (r *runner) fates(p *plan, s settlement) (map[NoticeKind][]Result, error) {
 		return nil, err
 	}
 	a := attempted{now: r.q.store.clock.now(), wall: r.q.o.Now(), jitter: rand.Float64()}
-	tell := map[NoticeKind][]Result{}
+	tell := map[NoticeKind][]due{}
 	for _, n := range list {
 		if n.err != nil {
 			continue // held as it is
@@ -120,22 +141,53 @@ func (r *runner) fates(p *plan, s settlement) (map[NoticeKind][]Result, error) {
 		}
 		p.updates = append(p.updates, u)
 		if f.tell {
-			tell[f.kind] = append(tell[f.kind], f.result)
+			tell[f.kind] = append(tell[f.kind], due{f.result, len(p.updates) - 1, f.next})
 		}
-		switch f.result.Outcome {
-		case Delivered:
-			p.delivered++
-		case Failed:
-			p.failed++
-		}
+		p.note(s, n.recipient, f, a.result.Outcome)
 	}
 	return tell, nil
 }
 
+// note counts a fate and logs what the handler did not.
+func (p *plan) note(s settlement, r recipient, f fate, attempted Outcome) {
+	word := ""
+	switch {
+	case f.result.Outcome == Delivered:
+		p.delivered++
+	case f.result.Outcome == Failed:
+		p.failed++
+		if attempted == Later {
+			word = "bounced"
+		}
+	case s.shared:
+		word = "deferred"
+	}
+	if word == "" {
+		return
+	}
+	p.lines = append(p.lines, logLine{word, []slog.Attr{
+		slog.String("id", s.item.ID), slog.String("from", s.item.Envelope.Sender), slog.String("to", r.Address),
+		slog.String("domain", s.item.Destination), slog.String("host", f.result.Host), slog.String("dsn", f.result.DSN),
+		slog.Int("attempts", f.next.Attempts), slog.String("reason", f.result.Reason),
+	}})
+}
+
 // compose asks for a notice and stages it.
-func (r *runner) compose(p *plan, item *Item, kind NoticeKind, about []Result) error {
+func (r *runner) compose(p *plan, item *Item, kind NoticeKind, list []due) error {
+	about := make([]Result, len(list))
+	for i, d := range list {
+		about[i] = d.result
+	}
 	n := r.h.Notice(item, kind, about)
-	if n == nil || len(n.Envelope.Recipients) == 0 {
+	switch {
+	case n != nil && n.Hold != "" && kind == NoticeFailure:
+		for _, d := range list {
+			d.next.Hold = n.Hold + ": " + d.result.Reason
+			p.updates[d.update].now = d.next.encode()
+			p.failed--
+		}
+		return nil
+	case n == nil || len(n.Envelope.Recipients) == 0:
 		return nil
 	}
 	s, err := r.q.body.stage(bytes.NewReader(n.Content), 0, func() error { return nil })
@@ -179,7 +231,7 @@ func (r *runner) shareSome(jobs []*job, down Result) error {
 		if err != nil {
 			continue // gone, or for its own attempt to find out
 		}
-		s := settlement{item: item}
+		s := settlement{item: item, shared: true}
 		for _, rcpt := range item.Recipients {
 			res := down
 			res.Index, res.Address = rcpt.Index, rcpt.Address

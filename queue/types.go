@@ -116,4 +116,7 @@ const (
 type Notice struct {
 	Envelope Envelope
 	Content  []byte
+	// Hold, when not empty, says why nobody can be told of a failure: the
+	// recipients then stay in the queue, held, where people see them.
+	Hold string
 }

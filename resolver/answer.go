@@ -51,8 +51,8 @@ func (x *resolution) answer(q question, check bool) *outcome {
 			o.rcode = rcodeYXDomain // RFC 6672 §2.2
 			break
 		}
-		if !isAlias || j.Status == dnssec.Bogus || q.qtype == TypeCNAME {
-			break // a CNAME that a DNAME stands for is itself the answer to a question for CNAME
+		if !isAlias || j.Status == dnssec.Bogus || q.qtype == TypeCNAME && f.set.Type == TypeDNAME && !f.denied {
+			break // the CNAME that a DNAME makes is itself the answer to a question for CNAME
 		}
 		q.name = next
 	}
@@ -109,6 +109,9 @@ func (x *resolution) complete(o *outcome, asked, last question) {
 		a.FinalStatus = s.j.Status
 		if s.fact.set != nil && !o.failed() {
 			a.RRs = records(s.fact.set)
+			for _, more := range s.fact.more {
+				a.RRs = append(a.RRs, records(more)...)
+			}
 		}
 	}
 	switch o.verdict.Status {

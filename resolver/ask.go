@@ -189,7 +189,7 @@ func (a *asking) fresh() bool {
 // It reports false when there is none left.
 func (a *asking) lookup() bool {
 	lim := &a.x.r.lim
-	if len(a.names) == 0 || a.looked >= lim.ServerNames || a.empty >= lim.MissingGlue || a.x.spent() {
+	if len(a.names) == 0 || a.looked >= lim.ServerNames || a.empty > lim.MissingGlue || a.x.spent() {
 		return false
 	}
 	name := a.names[0]
@@ -275,5 +275,9 @@ func (a *asking) unreachable() *failure {
 	if why == "" {
 		why = "none has an address that this host may ask"
 	}
-	return fail(reasonUnreachable, edeNoReachable, "no server of %s answered usefully: %s", a.d.zone, why)
+	reason := reasonUnreachable
+	if a.heard {
+		reason = reasonUseless
+	}
+	return fail(reason, edeNoReachable, "no server of %s answered usefully: %s", a.d.zone, why)
 }

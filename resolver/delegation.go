@@ -169,7 +169,9 @@ func (x *resolution) root() *delegation {
 		if len(d.servers[i].Addrs) == 0 {
 			d.servers[i].Addrs = hints.addrsOf(d.servers[i].Name)
 		}
-		reachable = reachable || len(d.servers[i].Addrs) > 0
+		for _, ip := range d.servers[i].Addrs {
+			reachable = reachable || x.r.usable(ip, d)
+		}
 	}
 	if !reachable {
 		return hints

@@ -23,6 +23,7 @@ type resolution struct {
 	depth   int // questions that wait for one another
 	restart int // because of bogus data
 
+	offline bool // only chains of trust may be completed by asking
 	forward bool // recursive servers are asked
 	waiting *flight
 	priming bool                        // or tried to already
@@ -56,8 +57,12 @@ func (f *failure) Error() string { return f.Text }
 
 func (f *failure) bytes() int { return 120 + len(f.Text) }
 
-// reasonUnreachable is that of a question which no server of the zone answered.
-const reasonUnreachable dnssec.Reason = "no-reachable-server"
+// The reasons of a question which no server of the zone answered: because none
+// could be reached, or because none gave a useful reply.
+const (
+	reasonUnreachable dnssec.Reason = "no-reachable-server"
+	reasonUseless     dnssec.Reason = "no-useful-server"
+)
 
 // fail makes a failure that says nothing about the data: Indeterminate.
 func fail(reason dnssec.Reason, ede int, format string, args ...any) *failure {
@@ -107,6 +112,9 @@ func (x *resolution) find(q question) (*fact, *failure) {
 	}
 	if f := x.remembered(q); f != nil {
 		return nil, f
+	}
+	if x.offline && x.depth == 0 && q.qtype != typeDNSKEY && q.qtype != typeDS {
+		return nil, fail(reasonUnknown, edeOther, "%s is not in the cache", q.name)
 	}
 	if x.pending[q] {
 		return nil, fail("loop", edeNoReachable, "the look-up of %s depends on itself", q.name)
@@ -158,7 +166,9 @@ func (x *resolution) local(q question) *fact {
 			return f.denying(q)
 		}
 		if f, ok := c.get(cacheKey{n, TypeDNAME, kindFact}, x.now).(*fact); ok && f.set != nil && f.secure() {
-			return f
+			c := *f
+			c.denied = false // that was about another name
+			return &c
 		}
 	}
 	return x.aggressive(q)
@@ -185,14 +195,35 @@ func (x *resolution) store(f *fact) {
 		x.seen[question{f.name, f.qtype}] = f
 		return
 	}
+	f = f.lean()
 	k := cacheKey{f.name, f.qtype, kindFact}
-	if f.rcode == rcodeNXDomain && f.set == nil {
+	if f.rcode == rcodeNXDomain && f.set == nil && f.hasSOA() {
 		k = cacheKey{f.name, 0, kindName}
 	}
 	if old, ok := x.r.cache.get(k, x.now).(*fact); ok && old.outranks(f) {
 		return
 	}
 	x.r.cache.put(k, f, f.expires)
+}
+
+// lean returns f as the cache keeps it.
+func (f *fact) lean() *fact {
+	if f.extra == nil {
+		return f
+	}
+	c := *f
+	c.extra = nil
+	return &c
+}
+
+// hasSOA reports whether a denial came with the SOA that RFC 2308 §3 asks for.
+func (f *fact) hasSOA() bool {
+	for _, s := range f.proof {
+		if s.Type == typeSOA {
+			return true
+		}
+	}
+	return false
 }
 
 func (f *fact) outranks(g *fact) bool {
@@ -209,7 +240,7 @@ func (x *resolution) descend(q question, d *delegation) (*fact, *failure) {
 		rep, fl := x.ask(d, probe)
 		switch {
 		case fl != nil && probe != q && !x.spent():
-			shown.failed(x)
+			shown.failed(x, fl)
 		case fl != nil:
 			return nil, fl
 		case rep.kind == referred:

@@ -1,6 +1,7 @@
 package resolver
 
 import (
+	"fmt"
 	"net/netip"
 	"time"
 
@@ -10,14 +11,13 @@ import (
 // judgement is what was proved about a fact. Immutable.
 type judgement struct {
 	dnssec.Verdict
-	chain  []ZoneTrust
-	ends   time.Time // of the earliest signature it rests on; zero unless Secure
-	until  time.Time // end of the TTL that the signatures allow; zero if they set none
-	denial *dnssec.Denial
-	zone   dnssec.Name // that proved it
-	// A wildcard expansion: its closest encloser; nsHolds says that the NS RRset beside it verified.
-	wildcard dnssec.Name
-	nsHolds  bool
+	chain    []ZoneTrust
+	ends     time.Time // of the earliest signature it rests on; zero unless Secure
+	until    time.Time // end of the TTL that the signatures allow; zero if they set none
+	denial   *dnssec.Denial
+	zone     dnssec.Name // that proved it
+	wildcard dnssec.Name // the closest encloser of an expansion, "" for none
+	extra    bool        // what came along beyond the proof verified
 }
 
 // settle finds q and has it judged; data that is Bogus is asked for again, from
@@ -75,18 +75,37 @@ func (x *resolution) forget(f *fact) {
 // judged settles q, keeps the judgement with the fact, and returns both. The fact is
 // nil where none could be had.
 func (x *resolution) judged(q question) (*fact, *judgement) {
-	var j *judgement
+	var j, dname *judgement
 	f, v := x.settle(q, func(f *fact) dnssec.Verdict {
-		j = x.judge(q, f)
+		j, dname = x.judge(q, f), nil
+		if f.contradicted && j.Status == dnssec.Secure {
+			dname, j = j, contradiction(f, j)
+		}
 		return j.Verdict
 	})
 	if f == nil {
 		return nil, &judgement{Verdict: v}
 	}
+	if dname != nil {
+		clean := *f
+		clean.contradicted = false
+		x.keep(&clean, dname)
+		return f, j
+	}
 	if f.judged == nil && j.Status != dnssec.Indeterminate {
 		f = x.keep(f, j)
 	}
 	return f, j
+}
+
+// contradiction judges a message that held both a DNAME that verified and a CNAME
+// that it does not make (RFC 6672 §5.3.1). The DNAME is good for other
+// questions; the message was changed by somebody.
+func contradiction(f *fact, dname *judgement) *judgement {
+	return &judgement{chain: dname.chain, zone: dname.zone, Verdict: dnssec.Verdict{
+		Status: dnssec.Bogus, Reason: "cname-contradicts-dname", EDE: edeBogus,
+		Text: fmt.Sprintf("a CNAME came along that the signed DNAME at %s does not make", f.name),
+	}}
 }
 
 // keep replaces a fact by its judged self. What is Bogus does not stay in the
@@ -96,6 +115,9 @@ func (x *resolution) keep(f *fact, j *judgement) *fact {
 	c.judged = j
 	if j.Status == dnssec.Secure && j.denial != nil {
 		c.proof = j.proofs(f.proof)
+	}
+	if !j.extra {
+		c.extra = nil
 	}
 	c.expires = minEnd(f.expires, j.until)
 	if j.Status == dnssec.Secure && c.set != nil && c.set.Type == TypeDNAME {
@@ -126,6 +148,9 @@ func (x *resolution) judge(q question, f *fact) *judgement {
 			Status: dnssec.Insecure, Reason: "signature-unsigned", EDE: -1, Text: "signatures are not signed themselves",
 		}}
 	}
+	if len(f.more) > 0 {
+		return x.judgeAll(q, f)
+	}
 	owner := f.name
 	if f.qtype == typeDS && owner != dnssec.Root {
 		owner = owner.Parent() // parent side data (RFC 4035 §3.1.4.1)
@@ -134,7 +159,7 @@ func (x *resolution) judge(q question, f *fact) *judgement {
 	t := x.trustFor(at, signed)
 	if top, _ := x.anchorsOver(owner); t.Status == dnssec.Insecure && top.IsBelow(at) {
 		// An anchor stands between, so that what is insecure above it says nothing.
-		at = owner
+		at = top
 		t = x.trustFor(at, false)
 	}
 	j := x.weigh(t, q, f)
@@ -147,6 +172,20 @@ func (x *resolution) judge(q question, f *fact) *judgement {
 	j.chain, j.zone = t.chain, t.zone
 	j.Verdict = x.stripped(j.Verdict, f.from)
 	return j
+}
+
+// judgeAll judges each RRset of an answer to a question for ANY; the weakest decides.
+func (x *resolution) judgeAll(q question, f *fact) *judgement {
+	one := *f
+	one.more = nil
+	worst := x.judge(q, &one)
+	for _, s := range f.more {
+		one.set = s
+		if j := x.judge(q, &one); worst.Status.Weaker(j.Status) != worst.Status {
+			worst = j
+		}
+	}
+	return worst
 }
 
 // signer returns the deepest zone that claims to have signed f. Where no
@@ -203,9 +242,7 @@ func (x *resolution) weigh(t *trust, q question, f *fact) *judgement {
 		return j
 	}
 	j.wildcard = p.Wildcard
-	if ns := findSet(f.proof, t.zone, TypeNS); ns != nil {
-		j.nsHolds = t.keys.Verify(ns, x.now, &x.budget).Status == dnssec.Secure
-	}
+	j.extra = f.extra != nil && t.keys.Verify(f.extra, x.now, &x.budget).Status == dnssec.Secure
 	j.denial = t.keys.Denial(f.proof, x.now, &x.budget)
 	j.Verdict = j.denial.WildcardAnswer(f.set.Name, p.Wildcard, &x.budget)
 	if j.Status == dnssec.Bogus {
@@ -219,7 +256,7 @@ func (x *resolution) weigh(t *trust, q question, f *fact) *judgement {
 func (j *judgement) proofs(sets []*dnssec.RRset) []*dnssec.RRset {
 	var out []*dnssec.RRset
 	for _, s := range sets {
-		if s.Type == typeSOA || s.Type == TypeNS && j.nsHolds {
+		if s.Type == typeSOA {
 			out = append(out, s)
 		}
 	}
@@ -243,6 +280,9 @@ func (x *resolution) weighDenial(t *trust, f *fact) *judgement {
 		j.Verdict = d.NameError(f.name, &x.budget)
 	} else {
 		j.Verdict = d.NoData(f.name, f.qtype, &x.budget)
+	}
+	if j.Status == dnssec.Bogus && !f.hasSOA() {
+		j.EDE = edeBogus // not a denial that lacks its proof: something else went wrong
 	}
 	return j
 }

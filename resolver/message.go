@@ -338,6 +338,8 @@ func (m *message) add(sets *[]*dnssec.RRset, r rr, lim *Limits) error {
 		set.Sigs = append(set.Sigs, sig)
 	case len(set.Data) >= lim.RRsPerRRset:
 		m.overflow = "rrs-per-rrset"
+	case r.rtype == TypeNS && len(set.Data) >= lim.NSPerDelegation:
+		m.drop(r.name, r.rtype, "more name servers than are looked at")
 	default:
 		set.Data = appendUnique(set.Data, r.data)
 	}

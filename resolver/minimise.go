@@ -31,9 +31,10 @@ func (m *minimiser) seen(probe question, f *fact) {
 
 // failed takes note that no server answered a probe usefully. Some do not like the
 // type, and answer for NS; after that the whole question is shown.
-func (m *minimiser) failed(x *resolution) {
-	if x.probeNS {
+func (m *minimiser) failed(x *resolution, fl *failure) {
+	if x.probeNS || fl.Reason != reasonUseless {
 		m.whole = true
+		return
 	}
 	x.probeNS = true
 }

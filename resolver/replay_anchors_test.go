@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -25,38 +26,44 @@ import (
 type tracked struct {
 	s      *subject
 	dir    string
+	files  []anchorFile
 	keeper *trustanchor.Keeper
 	ctx    context.Context
 	cancel context.CancelFunc
 }
 
+// anchorFile is one AUTOTRUST_FILE block.
+type anchorFile struct {
+	name       string
+	zone       dnssec.Name
+	initial    *replay.AnchorState
+	withStates bool
+}
+
 // newTracked returns nil for a scenario without such blocks.
 func newTracked(scenario *replay.Scenario, s *subject) (*tracked, error) {
-	var initial *replay.AnchorState
-	var lines []string
+	t := &tracked{s: s}
+	var configured []trustanchor.Configured
 	for _, f := range scenario.Files {
 		if !f.Autotrust {
 			continue
 		}
-		if initial != nil {
-			return nil, errors.New("more than one AUTOTRUST_FILE")
-		}
-		var err error
-		lines = f.Lines
-		if initial, err = replay.ParseAnchorState(f.Lines); err != nil {
+		file, keys, err := readAnchorFile(f)
+		if err != nil {
 			return nil, err
 		}
+		t.files = append(t.files, file)
+		configured = append(configured, keys...)
 	}
-	if initial == nil {
+	if len(t.files) == 0 {
 		return nil, nil
 	}
-	dir, err := os.MkdirTemp("", "anchors")
-	if err != nil {
+	var err error
+	if t.dir, err = os.MkdirTemp("", "anchors"); err != nil {
 		return nil, err
 	}
-	t := &tracked{s: s, dir: dir}
 	t.ctx, t.cancel = context.WithCancel(context.Background())
-	config, err := t.config(initial, lines)
+	config, err := t.config(configured)
 	if err == nil {
 		t.keeper, err = trustanchor.Open(config)
 	}
@@ -65,13 +72,9 @@ func newTracked(scenario *replay.Scenario, s *subject) (*tracked, error) {
 
 func (t *tracked) path() string { return filepath.Join(t.dir, "anchors") }
 
-// config makes the keys of the initial file the configured ones and, where
-// it has states, writes them as the state file.
-func (t *tracked) config(initial *replay.AnchorState, lines []string) (trustanchor.Config, error) {
-	configured, withStates, err := configuredKeys(lines, initial)
-	if err != nil {
-		return trustanchor.Config{}, err
-	}
+// config makes the keys of the files the configured ones and, where the files have
+// states, writes these as the state file.
+func (t *tracked) config(configured []trustanchor.Configured) (trustanchor.Config, error) {
 	config := trustanchor.Config{
 		Configured: configured,
 		Rules:      t.s.rules,
@@ -83,12 +86,18 @@ func (t *tracked) config(initial *replay.AnchorState, lines []string) (trustanch
 		Random: func() float64 { return 0.5 },
 		Log:    slog.New(slog.NewTextHandler(noteWriter{t.s.player.Network}, nil)),
 	}
-	if withStates {
-		bare, err := trustanchor.Open(config)
-		if err != nil {
-			return config, err
+	bare, err := trustanchor.Open(config)
+	if err != nil {
+		return config, err
+	}
+	state := stateFile{Configured: bare.Status().Source}
+	for _, f := range t.files {
+		if f.withStates {
+			state.TrustPoints = append(state.TrustPoints, f.part())
 		}
-		if err := t.write(initial, bare.Status().Source); err != nil {
+	}
+	if len(state.TrustPoints) > 0 {
+		if err := t.write(state); err != nil {
 			return config, err
 		}
 	}
@@ -96,25 +105,40 @@ func (t *tracked) config(initial *replay.AnchorState, lines []string) (trustanch
 	return config, nil
 }
 
-// configuredKeys are those of the initial file: all that it lists, or, where
-// it has states, the trusted ones.
-func configuredKeys(lines []string, initial *replay.AnchorState) (out []trustanchor.Configured, withStates bool, err error) {
-	var trusted []replay.RR
-	for _, k := range initial.Keys {
-		withStates = withStates || k.State != ""
-		if k.State == "VALID" || k.State == "MISSING" {
-			trusted = append(trusted, k.RR)
+// readAnchorFile returns a block and the keys to be configured: all that it lists. A
+// state that it gives them counts more.
+func readAnchorFile(f replay.File) (anchorFile, []trustanchor.Configured, error) {
+	out := anchorFile{name: f.Name}
+	var err error
+	if out.initial, err = replay.ParseAnchorState(f.Lines); err != nil {
+		return out, nil, err
+	}
+	if len(out.initial.Keys) == 0 {
+		return out, nil, fmt.Errorf("no key in the trust anchor file %s", f.Name)
+	}
+	if out.zone, err = dnssec.ParseName(out.initial.Keys[0].RR.Name); err != nil {
+		return out, nil, err
+	}
+	var rrs []replay.RR
+	for _, k := range out.initial.Keys {
+		out.withStates = out.withStates || k.State != ""
+		rr := k.RR
+		if rr.Type == dns.TypeDNSKEY {
+			rr.Data = slices.Clone(rr.Data)
+			rr.Data[1] &^= dns.REVOKE
 		}
+		rrs = append(rrs, rr)
 	}
-	if !withStates {
-		out, err = trustanchor.Parse("autotrust", []byte(strings.Join(lines, "\n")))
-		return out, false, err
+	if !out.withStates {
+		configured, err := trustanchor.Parse(f.Name, []byte(strings.Join(f.Lines, "\n")))
+		return out, configured, err
 	}
-	anchors, err := anchorsOf(trusted)
+	anchors, err := anchorsOf(rrs)
+	var configured []trustanchor.Configured
 	for _, a := range anchors {
-		out = append(out, trustanchor.Configured{Anchor: a})
+		configured = append(configured, trustanchor.Configured{Anchor: a})
 	}
-	return out, true, err
+	return out, configured, err
 }
 
 // noteWriter puts what is logged among what is exchanged.
@@ -156,12 +180,13 @@ func (s *subject) NextTimer() time.Duration {
 	if s.tracked == nil {
 		return 0
 	}
+	var next time.Duration
 	for _, z := range s.tracked.keeper.Status().TrustPoint {
-		if !z.NextQuery.IsZero() {
-			return z.NextQuery.Sub(s.now())
+		if left := z.NextQuery.Sub(s.now()); !z.NextQuery.IsZero() && (next == 0 || left < next) {
+			next = left
 		}
 	}
-	return 0
+	return next
 }
 
 // stateFile is the documented form of the keeper's state.
@@ -195,16 +220,21 @@ var stateWords = map[string]string{
 	"ADDPEND": "add-pending", "VALID": "valid", "MISSING": "missing", "REVOKED": "revoked", "REMOVED": "removed",
 }
 
-// write stores testbound's state as the keeper's.
-func (t *tracked) write(initial *replay.AnchorState, configured string) error {
-	part := statePart{
-		Zone: initial.Keys[0].RR.Name, Queried: at(initial.LastQueried), Succeeded: at(initial.LastSuccess),
+// part is testbound's state as the keeper's.
+func (f *anchorFile) part() statePart {
+	initial := f.initial
+	out := statePart{
+		Zone: f.zone.String(), Queried: at(initial.LastQueried), Succeeded: at(initial.LastSuccess),
 		Next: at(initial.NextProbe), Failures: initial.QueryFailed, Interval: initial.QueryInterval, Retry: initial.RetryTime,
 	}
 	for _, k := range initial.Keys {
-		part.Keys = append(part.Keys, stateKey{stateWords[k.State], at(k.LastChange), k.Count, k.RR.TTL, k.RR.Data})
+		out.Keys = append(out.Keys, stateKey{stateWords[k.State], at(k.LastChange), k.Count, k.RR.TTL, k.RR.Data})
 	}
-	body, err := json.Marshal(stateFile{Configured: configured, TrustPoints: []statePart{part}})
+	return out
+}
+
+func (t *tracked) write(state stateFile) error {
+	body, err := json.Marshal(state)
 	if err != nil {
 		return err
 	}
@@ -213,7 +243,7 @@ func (t *tracked) write(initial *replay.AnchorState, configured string) error {
 }
 
 // AnchorState reads the keeper's state file.
-func (s *subject) AnchorState(string) (*replay.AnchorState, error) {
+func (s *subject) AnchorState(name string) (*replay.AnchorState, error) {
 	if s.tracked == nil {
 		return nil, errors.New("no trust anchor is tracked")
 	}
@@ -226,10 +256,18 @@ func (s *subject) AnchorState(string) (*replay.AnchorState, error) {
 	if err := json.Unmarshal(body, &state); err != nil {
 		return nil, err
 	}
-	if len(state.TrustPoints) != 1 {
-		return nil, fmt.Errorf("%d trust points in the state file", len(state.TrustPoints))
+	for _, f := range s.tracked.files {
+		for _, z := range state.TrustPoints {
+			if f.name == name && z.Zone == f.zone.String() {
+				return z.testbound(), nil
+			}
+		}
 	}
-	z := state.TrustPoints[0]
+	return nil, fmt.Errorf("no trust point for the file %s", name)
+}
+
+// testbound is the keeper's state in testbound's terms.
+func (z *statePart) testbound() *replay.AnchorState {
 	out := &replay.AnchorState{
 		Zone: z.Zone, LastQueried: seconds(z.Queried), LastSuccess: seconds(z.Succeeded), NextProbe: seconds(z.Next),
 		QueryFailed: z.Failures, QueryInterval: z.Interval, RetryTime: z.Retry, AllRevoked: true,
@@ -252,7 +290,7 @@ func (s *subject) AnchorState(string) (*replay.AnchorState, error) {
 			State: word, Count: k.Seen, LastChange: seconds(k.Since),
 		})
 	}
-	return out, nil
+	return out
 }
 
 func at(seconds int64) time.Time {

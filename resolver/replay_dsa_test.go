@@ -1,7 +1,7 @@
 package resolver_test
 
 import (
-	"crypto/dsa" //nolint:staticcheck // recorded zones are signed with it; nothing else here is
+	"crypto/dsa" //lint:ignore SA1019 recorded zones are signed with it; nothing else here is
 	"crypto/sha1"
 	"errors"
 	"math/big"

@@ -45,10 +45,7 @@ func newSubject(scenario *replay.Scenario, settings *replay.Settings, player *re
 	if s.tracked, err = newTracked(scenario, s); err != nil {
 		return nil, err
 	}
-	limits := resolver.DefaultLimits()
-	if settings.CacheMaxTTL >= 0 {
-		limits.MaxTTL = time.Duration(settings.CacheMaxTTL) * time.Second
-	}
+	limits := limitsFor(settings)
 	config := resolver.Config{
 		Anchors:     func() []dnssec.Anchor { return slices.Concat(anchors, s.tracked.anchors()) },
 		Rules:       s.rules,
@@ -57,6 +54,7 @@ func newSubject(scenario *replay.Scenario, settings *replay.Settings, player *re
 		NoIPv4:      !settings.IPv4,
 		NoIPv6:      !settings.IPv6,
 		AskLoopback: settings.QueryLocalhost,
+		LooseGlue:   !settings.HardenGlue,
 		Transport:   transport{player.Network},
 		Now:         s.now,
 		Limits:      &limits,
@@ -67,6 +65,33 @@ func newSubject(scenario *replay.Scenario, settings *replay.Settings, player *re
 	}
 	s.resolver = resolver.New(config)
 	return s, nil
+}
+
+// limitsFor returns the limits with what the scenario sets.
+func limitsFor(settings *replay.Settings) resolver.Limits {
+	limits := resolver.DefaultLimits()
+	for _, d := range []struct {
+		seconds int
+		to      *time.Duration
+	}{
+		{settings.CacheMinTTL, &limits.MinTTL}, {settings.CacheMaxTTL, &limits.MaxTTL},
+		{settings.CacheMaxNegativeTTL, &limits.MaxNegativeTTL}, {settings.BogusTTL, &limits.BogusTTL},
+	} {
+		if d.seconds >= 0 {
+			*d.to = time.Duration(d.seconds) * time.Second
+		}
+	}
+	for _, n := range []struct {
+		count int
+		to    *int
+	}{
+		{settings.BogusRestarts, &limits.BogusRestarts}, {settings.Restarts, &limits.Aliases}, {settings.ScrubNS, &limits.NSPerDelegation},
+	} {
+		if n.count >= 0 {
+			*n.to = n.count
+		}
+	}
+	return limits
 }
 
 // servers fills in whom to ask.
@@ -163,7 +188,7 @@ func (s *subject) Resolve(ctx context.Context, q replay.Question) *replay.Answer
 	if err != nil {
 		return &replay.Answer{Rcode: dns.RcodeFormatError}
 	}
-	r := s.resolver.Query(ctx, resolver.Question{Name: name, Type: q.Type, CD: q.CD})
+	r := s.resolver.Query(ctx, resolver.Question{Name: name, Type: q.Type, CD: q.CD, Local: !q.RD})
 	a := &replay.Answer{
 		Rcode: r.Rcode,
 		// RFC 6840 §5.7, §5.8: only for those who showed that they know the bit.

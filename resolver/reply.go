@@ -32,18 +32,22 @@ type fact struct {
 	qtype   uint16 // of set; of the question where set is nil
 	rcode   int
 	set     *dnssec.RRset
+	more    []*dnssec.RRset // beside set, for a question for ANY
 	proof   []*dnssec.RRset // SOA, NSEC and NSEC3 that came with it
+	extra   *dnssec.RRset   // the zone's NS that came with a wildcard answer; told once, not kept
 	rank    rank
 	zone    dnssec.Name // whose servers said it
 	from    netip.AddrPort
 	expires time.Time
 	judged  *judgement // nil until it was
-	denied  bool       // the server says that there is nothing where this alias leads
-	note    string     // what was wrong with the message it came in
+	// contradicted says that the message held a CNAME which this DNAME does not make.
+	contradicted bool
+	denied       bool   // the server says that there is nothing where this alias leads
+	note         string // what was wrong with the message it came in
 }
 
 func (f *fact) bytes() int {
-	size := 220 + len(f.note) + setBytes(f.set) + setsBytes(f.proof)
+	size := 220 + len(f.note) + setBytes(f.set) + setsBytes(f.more) + setsBytes(f.proof)
 	if f.judged != nil {
 		size += 120
 	}
@@ -106,11 +110,16 @@ func (x *resolution) classify(m *message, q question, d *delegation, from netip.
 		return rep
 	}
 	c := classifier{x: x, m: m, d: d, from: from, rep: rep}
-	c.answers(q)
-	if len(rep.facts) == 0 && rep.why == "" {
+	if !c.looksLikeReferral(q) {
+		c.answers(q)
+	}
+	if len(rep.facts) == 0 {
 		c.nothing(q)
 	}
 	c.childServers()
+	if m.rcode == rcodeYXDomain && (len(rep.facts) == 0 || rep.facts[0].qtype != TypeDNAME) {
+		return &reply{message: m, why: rcodeText(m.rcode)}
+	}
 	if rep.kind == answered && !d.forward && !m.has(flagAA) && m.has(flagRA) {
 		// A recursive server's opinion, where an authoritative one was asked.
 		rep.doubt = true
@@ -118,10 +127,25 @@ func (x *resolution) classify(m *message, q question, d *delegation, from netip.
 	return rep
 }
 
+// looksLikeReferral reports whether the NS records in the answer section are no
+// answer: those of a child zone, shown by its parent without AA, are a
+// referral, wherever they stand (RFC 2181 §6.1).
+func (c *classifier) looksLikeReferral(q question) bool {
+	if q.qtype != TypeNS || c.m.has(flagAA) || c.d.forward || !q.name.IsBelow(c.d.zone) {
+		return false
+	}
+	ns := findSet(c.m.answer, q.name, TypeNS)
+	if ns == nil || findSet(c.m.authority, q.name, typeSOA) != nil {
+		return false
+	}
+	c.m.authority = append([]*dnssec.RRset{ns}, c.m.authority...)
+	return true
+}
+
 // childServers keeps the NS RRset that a zone shows itself, where it names
 // other servers than the parent does: as a last resort, not as a delegation.
 func (c *classifier) childServers() {
-	if !c.m.has(flagAA) || c.d.fixed || c.rep.kind != answered {
+	if c.d.fixed || c.rep.kind != answered {
 		return
 	}
 	for _, sets := range [][]*dnssec.RRset{c.m.answer, c.m.authority} {
@@ -156,16 +180,12 @@ func (c *classifier) answers(q question) {
 			return
 		}
 		f := c.find(q)
-		if f != nil && c.contradicts(q, f) {
-			c.rep.kind, c.rep.facts = unusable, nil
-			c.rep.why = "the CNAME is not the one that the DNAME makes"
-			return
-		}
 		if f == nil {
 			break
 		}
 		// NXDOMAIN beside a CNAME that was asked for is about its target (RFC 6604 §2.1).
 		f.denied = q.qtype == TypeCNAME && c.m.rcode == rcodeNXDomain
+		f.contradicted = c.contradicts(q, f)
 		c.add(f)
 		next, isAlias, err := f.alias(q)
 		if !isAlias || err != nil {
@@ -214,12 +234,7 @@ func (c *classifier) speaksFor(name dnssec.Name) bool {
 // find looks for the RRset asked for, or an alias in its place.
 func (c *classifier) find(q question) *fact {
 	if q.qtype == typeANY {
-		for _, s := range c.m.answer {
-			if s.Name == q.name {
-				return c.positive(s)
-			}
-		}
-		return nil
+		return c.all(q)
 	}
 	for _, s := range c.m.answer {
 		if s.Type == TypeDNAME && q.name.IsBelow(s.Name) && s.Name.IsSubdomainOf(c.d.zone) && len(s.Data) == 1 {
@@ -233,6 +248,24 @@ func (c *classifier) find(q question) *fact {
 		return c.positive(s)
 	}
 	return nil
+}
+
+// all makes one fact of whatever stands at a name, for a question for ANY.
+func (c *classifier) all(q question) *fact {
+	var f *fact
+	for _, s := range c.m.answer {
+		switch {
+		case s.Name != q.name:
+		case f == nil:
+			f = c.positive(s)
+			f.qtype = typeANY
+		default:
+			other := c.positive(s)
+			f.more = append(f.more, other.set)
+			f.expires = minTime(f.expires, other.expires)
+		}
+	}
+	return f
 }
 
 // note tells what was left out of the message, if anything.
@@ -258,7 +291,7 @@ func (c *classifier) positive(s *dnssec.RRset) *fact {
 	if expanded(s) {
 		f.proof = c.proof(false)
 		if ns := findSet(c.m.authority, c.d.zone, TypeNS); ns != nil && len(ns.Sigs) > 0 {
-			f.proof = append(f.proof, compact(ns))
+			f.extra = compact(ns)
 		}
 	}
 	return f
@@ -307,11 +340,12 @@ func (c *classifier) negative(q question, soa *dnssec.RRset) *fact {
 	return f
 }
 
-// negativeTTL is the lesser of the SOA's own TTL and its MINIMUM (RFC 2308 §5),
-// and zero, for use in this resolution only, without SOA.
+// negativeTTL is the lesser of the SOA's own TTL and its MINIMUM (RFC 2308 §5).
+// Without SOA it is as short as for a failure, instead of the nothing that
+// RFC 2308 §5 asks for: the question would else be asked again within one resolution.
 func (x *resolution) negativeTTL(soa *dnssec.RRset) time.Duration {
 	if soa == nil || len(soa.Data[0]) < 4 {
-		return 0
+		return x.r.lim.FailTTL
 	}
 	d := soa.Data[0]
 	ttl := min(soa.TTL, binary.BigEndian.Uint32(d[len(d)-4:]))
@@ -332,8 +366,6 @@ func (c *classifier) nothing(q question) {
 	}
 	ns := c.delegates(q)
 	switch {
-	case c.m.rcode == rcodeYXDomain:
-		c.rep.why = rcodeText(c.m.rcode)
 	case c.m.rcode == rcodeNXDomain:
 		c.add(c.negative(q, nil))
 	case ns != nil && !c.d.forward:

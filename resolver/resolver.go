@@ -295,6 +295,11 @@ func (o *outcome) settled() *outcome {
 	a.Queries = 0
 	c := *o
 	c.answer = &a
+	c.steps = make([]step, len(o.steps))
+	for i, s := range o.steps {
+		s.fact = s.fact.lean()
+		c.steps[i] = s
+	}
 	return &c
 }
 

@@ -13,6 +13,8 @@ type Question struct {
 	Name dnssec.Name // in lower case
 	Type uint16
 	CD   bool // the client validates by itself (RFC 4035 §3.2.2)
+	// Local asks for what is known only, as a query without RD does.
+	Local bool
 }
 
 // EDE is an extended DNS error (RFC 8914).
@@ -40,6 +42,9 @@ func (r *Resolver) Query(ctx context.Context, q Question) *Response {
 	check := !q.CD
 	if r.clock[q.Name] && r.ready() != nil {
 		check = false
+	}
+	if q.Local {
+		return r.knownResponse(ctx, q)
 	}
 	o := r.resolve(ctx, question{q.Name, q.Type}, check)
 	resp := o.response(q, r.now())
@@ -71,9 +76,15 @@ func (o *outcome) response(q Question, now time.Time) *Response {
 		left := remaining(s.fact.expires, now)
 		if s.fact.set != nil {
 			resp.Answer = appendSet(resp.Answer, s.fact.set, left)
+			for _, more := range s.fact.more {
+				resp.Answer = appendSet(resp.Answer, more, left)
+			}
 			if s.alias && s.fact.set.Type == TypeDNAME {
 				resp.Answer = append(resp.Answer, s.synthesised(left)...)
 			}
+		}
+		if s.fact.extra != nil {
+			resp.Authority = appendSet(resp.Authority, s.fact.extra, left)
 		}
 		for _, p := range s.fact.proof {
 			if !hasRR(resp.Authority, p.Name, p.Type) {

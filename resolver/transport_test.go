@@ -31,10 +31,11 @@ func (n *internet) listen(addrs ...string) uint16 {
 		if err != nil {
 			n.t.Fatal(err)
 		}
+		server := netip.AddrPortFrom(ip, port)
 		handler := func(tcp bool) dns.HandlerFunc {
 			return func(w dns.ResponseWriter, q *dns.Msg) {
 				if b, err := n.Exchange(context.Background(), Exchange{
-					Server: netip.AddrPortFrom(ip, port), TCP: tcp, Message: pack(q),
+					Server: server, TCP: tcp, Message: pack(q),
 					Accept: func([]byte) bool { return true },
 				}); err == nil {
 					w.Write(b)

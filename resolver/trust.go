@@ -161,7 +161,7 @@ func (x *resolution) byDS(t *trust, cut dnssec.Name, guess bool) *trust {
 	case v.Status == dnssec.Bogus:
 		return x.broken(t, cut, v)
 	}
-	if v.Reason == reasonUnreachable {
+	if v.Reason == reasonUnreachable || v.Reason == reasonUseless {
 		v.EDE = edeNetworkError
 	}
 	return &trust{zone: cut, Verdict: v, expires: x.now, chain: x.chain(t, cut, v, nil)}

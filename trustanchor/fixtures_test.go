@@ -49,7 +49,14 @@ func keyRDATA(public string) []byte {
 func describe(anchors []dnssec.Anchor) string {
 	var b strings.Builder
 	for _, a := range anchors {
-		fmt.Fprintf(&b, "%x %+v %x\n", string(a.Zone), a.DS, a.Key)
+		fmt.Fprintf(&b, "%x %+v %x\n", string(a.Zone), value(a.DS), a.Key)
 	}
 	return b.String()
+}
+
+func value(ds *dnssec.DS) dnssec.DS {
+	if ds == nil {
+		return dnssec.DS{}
+	}
+	return *ds
 }

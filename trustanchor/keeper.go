@@ -47,10 +47,10 @@ type Keeper struct {
 }
 
 const (
-	attempts      = 6                // fetches in one query while answers do not verify: another server may be sound
-	clockInterval = 24 * time.Hour   // between writes that only note the time: flash wears out
-	clockPoll     = 5 * time.Second  // while the clock is not set
-	maxSleep      = 10 * time.Minute // so that a clock that was set is noticed
+	attempts      = 6               // fetches in one query while answers do not verify: another server may be sound
+	clockInterval = 24 * time.Hour  // between writes that only note the time: flash wears out
+	clockPoll     = 5 * time.Second // while the clock is not set
+	maxSleep      = time.Hour       // so that a clock that was set is noticed
 )
 
 // Open reads the state file and merges it with the anchors. A file that

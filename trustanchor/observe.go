@@ -52,7 +52,7 @@ func Examine(rules *dnssec.Rules, s *Set, rrset *dnssec.RRset, now time.Time) Ob
 		o.Keys = append(o.Keys, SeenKey{RDATA: rdata, InSet: inSet, Signs: signs})
 	}
 	for _, rdata := range rrset.Data {
-		// RFC 5011 §3: only keys with the SEP bit are candidates; a trusted one
+		// RFC 5011 §4.1: only keys with the SEP bit are candidates; a trusted one
 		// may be without it by configuration.
 		if flagsOf(rdata)&flagSEP != 0 || s.find(rdata) != nil {
 			check(rdata, true)

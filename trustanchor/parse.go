@@ -106,7 +106,7 @@ func parseZone(path string, data []byte) ([]Configured, error) {
 		return nil, zoneError(path, err)
 	}
 	// A copy of the zone's whole DNSKEY set lists zone signing keys too;
-	// they are no anchors as long as there are others (RFC 5011 §3).
+	// they are no anchors as long as there are others (RFC 5011 §4.1).
 	for _, c := range zoneKeys {
 		if !hasZone(out, c.Zone) {
 			out = append(out, c)

@@ -114,7 +114,7 @@ func (k keyDigest) anchor(zone dnssec.Name) (Configured, error) {
 	return c, k.checkKey(c)
 }
 
-// checkKey compares the optional PublicKey with the digest: RFC 9718 §2.1
+// checkKey compares the optional PublicKey with the digest: RFC 9718 §2.2
 // has both say the same, and a file in which they do not is damaged.
 func (k keyDigest) checkKey(c Configured) error {
 	if strings.TrimSpace(k.PublicKey) == "" {

@@ -53,9 +53,9 @@ func openAppliance(c *Config, log *slog.Logger) (*appliance, error) {
 	a.meter = newMeter(a.deliverer)
 	a.gate = submit.NewGate(gatePolicy(c), submit.Deps{Queue: q, Log: log})
 	a.drop = &submit.Maildrop{Dir: c.Maildrop}
-	if err := os.MkdirAll(c.Maildrop, 0o700); err != nil {
+	if err := a.drop.Create(); err != nil {
 		a.close()
-		return nil, &submit.Error{Code: submit.ExitCantCreate, Text: "cannot make the maildrop", Err: err}
+		return nil, err
 	}
 	return a, nil
 }
@@ -65,7 +65,13 @@ func makeState(c *Config) error {
 	if err := os.MkdirAll(c.StateDir, 0o700); err != nil {
 		return &submit.Error{Code: submit.ExitCantCreate, Text: "cannot make the state directory", Err: err}
 	}
-	return submit.BecomeOwner(c.StateDir)
+	return submit.BecomeOwner(c.StateDir, c.Maildrop)
+}
+
+// handler delivers, and sees to it that notices to this host's own senders
+// reach a mailbox.
+func (a *appliance) handler() queue.Handler {
+	return submit.LocalNotices{Handler: a.meter, Policy: &a.gate.Policy}
 }
 
 func (a *appliance) close() error {
@@ -226,7 +232,7 @@ func serve(c *Config, stderr io.Writer) error {
 	if err := a.importDrops(ctx); err != nil {
 		log.Error("maildrop", "reason", err.Error())
 	}
-	err = a.work(ctx, func(ctx context.Context) error { return a.queue.Run(ctx, a.meter) }, nil)
+	err = a.work(ctx, func(ctx context.Context) error { return a.queue.Run(ctx, a.handler()) }, nil)
 	if cerr := a.close(); err == nil {
 		err = cerr
 	}
@@ -247,7 +253,7 @@ func runQueueOnce(ctx context.Context, c *Config, log *slog.Logger, linger time.
 			return err
 		}
 		stuck := a.importDrops(ctx)
-		run := func(ctx context.Context) error { return a.queue.RunUntilIdle(ctx, a.meter, linger) }
+		run := func(ctx context.Context) error { return a.queue.RunUntilIdle(ctx, a.handler(), linger) }
 		if linger > 0 {
 			err = a.work(ctx, run, yield)
 		} else {

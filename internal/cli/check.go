@@ -2,9 +2,13 @@ package cli
 
 import (
 	"encoding/json"
+	"time"
 
 	"danepost/deliver"
 )
+
+// checkPatience is how long check waits in each step of a session.
+const checkPatience = 20 * time.Second
 
 // runCheck is `danepost check DOMAIN`: exit 0 when mail to it would be
 // delivered now, 1 when not.
@@ -25,6 +29,13 @@ func runCheck(inv *invocation, args []string) error {
 	dc, err := deliverConfig(c, log)
 	if err != nil {
 		return configError(err)
+	}
+	// A person waits: no step has the minutes that mail may take, unless the
+	// configuration says how long.
+	for _, t := range []*time.Duration{&dc.Timeouts.Connect, &dc.Timeouts.Greeting, &dc.Timeouts.EHLO, &dc.Timeouts.STARTTLS} {
+		if *t == 0 {
+			*t = checkPatience
+		}
 	}
 	n, err := openNames(c, log)
 	if err != nil {

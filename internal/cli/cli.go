@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"path/filepath"
 	"strings"
 
@@ -25,6 +26,7 @@ type invocation struct {
 	Stdio
 	configFile string
 	stateDir   string
+	group      *submit.DropGroup // lowered; see there
 }
 
 // command is one native command.
@@ -56,6 +58,9 @@ func Main(argv []string, std Stdio) int {
 		argv = []string{name}
 	}
 	var err error
+	if inv.group, err = submit.HoldGroup(); err != nil {
+		return exitCode(inv.Err, name, err)
+	}
 	switch base := filepath.Base(argv[0]); base {
 	case "sendmail", "mailq", "newaliases":
 		name = base
@@ -111,6 +116,11 @@ func (inv *invocation) dispatch(args []string) error {
 	}
 	for _, c := range commands() {
 		if c.name == args[0] {
+			if c.name != "sendmail" {
+				if err := inv.group.Release(); err != nil {
+					return err
+				}
+			}
 			return c.run(inv, args[1:])
 		}
 	}
@@ -141,7 +151,9 @@ func (inv *invocation) parse(fs *pflag.FlagSet, args []string) error {
 
 // config loads the configuration that the global flags name.
 func (inv *invocation) config() (*Config, error) {
-	c, err := loadConfig(inv.configFile, inv.stateDir)
+	// A setgid program works for the system, not where its caller's
+	// environment says.
+	c, err := loadConfig(inv.configFile, inv.stateDir, os.Geteuid() == 0 || inv.group.Setgid())
 	if err != nil {
 		return nil, configError(err)
 	}

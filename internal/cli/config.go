@@ -227,10 +227,11 @@ func parseServer(s string) (netip.AddrPort, error) {
 	return ap, nil
 }
 
-// loadConfig reads file, or the default file when file is "". Problems come
-// back as one line that names file, line and key.
-func loadConfig(file, stateDir string) (*Config, error) {
-	c := defaults()
+// loadConfig reads file, or the default file when file is "". With system the
+// default paths are root's, whatever the environment says. Problems come back
+// as one line that names file, line and key.
+func loadConfig(file, stateDir string, system bool) (*Config, error) {
+	c := defaults(system)
 	if c.File = file; file == "" {
 		c.File = defaultConfigFile
 	}
@@ -248,7 +249,7 @@ func loadConfig(file, stateDir string) (*Config, error) {
 	if stateDir != "" {
 		c.StateDir = stateDir
 	}
-	c.derive()
+	c.derive(system)
 	if err := c.validate(data); err != nil {
 		return nil, err
 	}
@@ -317,10 +318,10 @@ const day = 24 * time.Hour
 
 // defaults are in force where the file says nothing. The timeouts of
 // [deliver.timeouts] stay zero: the deliver room knows theirs.
-func defaults() *Config {
+func defaults(system bool) *Config {
 	return &Config{
 		Hostname: hostFQDN(),
-		StateDir: defaultStateDir(os.Geteuid() == 0),
+		StateDir: defaultStateDir(system),
 		Log:      "text",
 		Resolver: ResolverConfig{Forward: Forward{Mode: "auto"}, Port: 53, CacheMB: 8, SHA1: "insecure"},
 		Queue: QueueConfig{
@@ -333,8 +334,8 @@ func defaults() *Config {
 }
 
 // derive fills the paths that depend on others.
-func (c *Config) derive() {
-	if c.Socket == "" && os.Geteuid() == 0 {
+func (c *Config) derive(system bool) {
+	if c.Socket == "" && system {
 		c.Socket = systemSocket
 	}
 	if c.Socket == "" {
@@ -348,8 +349,8 @@ func (c *Config) derive() {
 // systemSocket is where root's daemon listens and every user's sendmail looks.
 const systemSocket = "/run/danepost.sock"
 
-func defaultStateDir(root bool) string {
-	if root {
+func defaultStateDir(system bool) string {
+	if system {
 		return "/var/lib/danepost"
 	}
 	if dir := os.Getenv("XDG_STATE_HOME"); filepath.IsAbs(dir) {

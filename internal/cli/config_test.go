@@ -39,7 +39,7 @@ func TestConfigErrorsNameFileLineAndKey(t *testing.T) {
 			if err := os.WriteFile(file, []byte(tt.text), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			_, err := loadConfig(file, "")
+			_, err := loadConfig(file, "", os.Geteuid() == 0)
 			if err == nil {
 				t.Fatalf("accepted, want an error with %q", tt.want)
 			}
@@ -67,7 +67,7 @@ from = { root = "admin@example.com" }
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	c, err := loadConfig(file, "")
+	c, err := loadConfig(file, "", os.Geteuid() == 0)
 	if err != nil {
 		t.Fatal(err)
 	}

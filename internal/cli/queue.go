@@ -52,7 +52,7 @@ func withQueue(ctx context.Context, c *Config, f func(operator) error) error {
 			return err
 		}
 	}
-	log := quiet()
+	log := backgroundLog()
 	if err := makeState(c); err != nil {
 		return err
 	}
@@ -98,7 +98,7 @@ func kickOwnQueue(ctx context.Context, c *Config, f queue.Filter) error {
 	if _, kerr := a.queue.Kick(f); err == nil {
 		err = kerr
 	}
-	if rerr := a.queue.RunUntilIdle(ctx, a.meter, 0); err == nil {
+	if rerr := a.queue.RunUntilIdle(ctx, a.handler(), 0); err == nil {
 		err = rerr
 	}
 	return errors.Join(err, a.close())

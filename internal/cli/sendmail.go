@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"time"
@@ -24,7 +25,6 @@ type sendmail struct {
 	*invocation
 	args   submit.Args
 	config *Config
-	group  *submit.DropGroup
 	source submit.Source
 }
 
@@ -40,15 +40,14 @@ func runSendmail(inv *invocation, argv []string) error {
 		return err
 	}
 	s := &sendmail{invocation: inv, args: args}
-	if s.group, err = submit.HoldGroup(); err != nil {
-		return err
-	}
 	// The caller of a setgid program names nothing that it trusts. Whoever
 	// gives a configuration gets it, without the group.
 	if !s.group.Setgid() && s.configFile == "" {
 		s.configFile = os.Getenv("DANEPOST_CONFIG")
 	}
-	if s.configFile != "" || s.stateDir != "" || args.Mode != submit.ModeDeliver {
+	// -bs drops mail too; like every way it goes on with the group lowered.
+	drops := args.Mode == submit.ModeDeliver || args.Mode == submit.ModeSMTP
+	if s.configFile != "" || s.stateDir != "" || !drops {
 		if err := s.group.Release(); err != nil {
 			return err
 		}
@@ -166,10 +165,7 @@ func makeOwnMaildrop(c *Config) error {
 	if err := os.MkdirAll(c.StateDir, 0o700); err != nil {
 		return &submit.Error{Code: submit.ExitCantCreate, Text: "cannot make the state directory", Err: err}
 	}
-	if err := os.MkdirAll(c.Maildrop, 0o700); err != nil {
-		return &submit.Error{Code: submit.ExitCantCreate, Text: "cannot make the maildrop", Err: err}
-	}
-	return nil
+	return (&submit.Maildrop{Dir: c.Maildrop}).Create()
 }
 
 // sockets are the places where a daemon may answer this caller.
@@ -217,11 +213,20 @@ func detach(c *Config) error {
 	if err != nil {
 		return err
 	}
+	// The run leaves this directory, and with it what relative names mean.
 	args := []string{"danepost"}
 	if c.File != "" {
-		args = append(args, "--config", c.File)
+		file, err := filepath.Abs(c.File)
+		if err != nil {
+			return err
+		}
+		args = append(args, "--config", file)
 	}
-	args = append(args, "--state-dir", c.StateDir, "queue", "run", "--linger", lingerFor.String())
+	state, err := filepath.Abs(c.StateDir)
+	if err != nil {
+		return err
+	}
+	args = append(args, "--state-dir", state, "queue", "run", "--linger", lingerFor.String())
 	cmd := &exec.Cmd{Path: self, Args: args, Dir: "/", SysProcAttr: &syscall.SysProcAttr{Setsid: true}}
 	if err := cmd.Start(); err != nil {
 		return err

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"net"
 	"net/netip"
 	"os"
 	"strings"
@@ -81,13 +82,11 @@ func deliverConfig(c *Config, log *slog.Logger) (deliver.Config, error) {
 			STARTTLS: time.Duration(t.STARTTLS), Mail: time.Duration(t.Mail), RCPT: time.Duration(t.Rcpt),
 			Data: time.Duration(t.Data), Block: time.Duration(t.Block), Dot: time.Duration(t.Dot),
 		},
-		Postmaster: c.Postmaster, Log: log,
+		Postmaster: c.Postmaster, MaxAge: time.Duration(c.Queue.MaxAge), Log: log,
 	}
 	dc.SourceIPv4, _ = netip.ParseAddr(c.Deliver.SourceIPv4)
 	dc.SourceIPv6, _ = netip.ParseAddr(c.Deliver.SourceIPv6)
-	if own, err := netip.ParseAddrPort(c.Submission.Listen); err == nil {
-		dc.Own = []netip.AddrPort{own}
-	}
+	dc.Own = ownAddresses(c.Submission.Listen)
 	var err error
 	if dc.TLS, err = deliver.ParseLevel(c.Deliver.TLS); err != nil {
 		return dc, err
@@ -110,6 +109,29 @@ func deliverConfig(c *Config, log *slog.Logger) (deliver.Config, error) {
 		dc.Relay = &deliver.Relay{Host: c.Relay.Host, Port: c.Relay.Port, Username: c.Relay.Username, Password: password}
 	}
 	return dc, dc.Validate()
+}
+
+// ownAddresses are the places where listen takes mail: with 0.0.0.0 or [::]
+// every address of the host.
+func ownAddresses(listen string) []netip.AddrPort {
+	own, err := netip.ParseAddrPort(listen)
+	if err != nil {
+		return nil
+	}
+	if !own.Addr().IsUnspecified() {
+		return []netip.AddrPort{own}
+	}
+	addrs, err := net.InterfaceAddrs()
+	if err != nil {
+		return nil
+	}
+	var out []netip.AddrPort
+	for _, a := range addrs {
+		if prefix, err := netip.ParsePrefix(a.String()); err == nil {
+			out = append(out, netip.AddrPortFrom(prefix.Addr(), own.Port()))
+		}
+	}
+	return out
 }
 
 func deliverPolicy(p PolicyConfig) (deliver.Policy, error) {
@@ -165,7 +187,10 @@ func queueOptions(c *Config, log *slog.Logger) queue.Options {
 		Dir: c.StateDir, Log: log,
 		MaxAge: time.Duration(c.Queue.MaxAge), WarnAfter: time.Duration(c.Queue.WarnAfter),
 		RetryFirst: time.Duration(c.Queue.RetryFirst), RetryMax: time.Duration(c.Queue.RetryMax),
-		MaxMessage: int64(c.Queue.MaxMessageMB) << 20, MinFree: int64(c.Queue.MinFreeMB) << 20,
+		// The gate measures the body as it was written; what it accepted may
+		// be larger when its header is complete and its long lines encoded,
+		// and must not be refused behind its writer's back.
+		MinFree:     int64(c.Queue.MinFreeMB) << 20,
 		Connections: c.Deliver.Connections, PerDestination: c.Deliver.ConnectionsPerDestination,
 	}
 }

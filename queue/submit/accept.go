@@ -75,7 +75,7 @@ func (g *Gate) Accept(ctx context.Context, r *Request, src Source, content io.Re
 }
 
 func (g *Gate) accept(ctx context.Context, r *Request, src Source, content io.Reader) (string, queue.Envelope, error) {
-	if err := g.room(); err != nil {
+	if err := g.room(g.SpoolDir); err != nil {
 		return "", queue.Envelope{}, err
 	}
 	m, err := g.read(content)
@@ -124,19 +124,18 @@ func putError(err error, limit int64) error {
 	return tempf(err, "the message was not queued")
 }
 
-// room refuses mail while the disk is nearly full.
-func (g *Gate) room() error {
-	if g.MinFree <= 0 || g.SpoolDir == "" {
+// room refuses mail while the disk that holds dir is nearly full.
+func (g *Gate) room(dir string) error {
+	if g.MinFree <= 0 || dir == "" {
 		return nil
 	}
 	var st syscall.Statfs_t
-	if err := syscall.Statfs(g.SpoolDir, &st); err != nil {
-		return tempf(err, "cannot see how much room %s has", g.SpoolDir)
+	if err := syscall.Statfs(dir, &st); err != nil {
+		return tempf(err, "cannot see how much room %s has", dir)
 	}
-	free := int64(st.Bavail) * int64(st.Bsize)
-	if free < g.MinFree {
+	if free := int64(st.Bavail) * int64(st.Bsize); free < g.MinFree {
 		return tempf(nil, "only %d MB are free in %s, mail is accepted from %d MB on (min_free_mb under [queue])",
-			free>>20, g.SpoolDir, g.MinFree>>20)
+			free>>20, dir, g.MinFree>>20)
 	}
 	return nil
 }

@@ -22,18 +22,25 @@ const (
 // Aliases is the content of an aliases file: local names and where their mail
 // goes. It is immutable.
 type Aliases struct {
-	entries map[string][]string // name in lower case -> targets as written
-	lines   map[string]int
-	file    string
+	entries  map[string]aliasEntry // by name in lower case
+	mistakes []string              // in the file's order, each with its line
+	file     string
+}
+
+type aliasEntry struct {
+	targets []string // as written
+	line    int
+	mistake string // why the entry cannot be used
 }
 
 // LoadAliases reads a file in the syntax of aliases(5): "name: target,
 // target", continuation lines that begin with white space, comments, quoted
 // names, ":include:/file" as a target. A file that does not exist is an empty
-// one. Pipes and files as targets are errors, as danepost runs no programs
-// and writes no mailboxes. Errors are *Error with EX_CONFIG and name the line.
+// one. Pipes and files as targets are mistakes, as danepost runs no programs
+// and writes no mailboxes. A mistake spoils only its own entry; Check tells
+// all of them. Errors are *Error with EX_CONFIG.
 func LoadAliases(file string) (*Aliases, error) {
-	a := &Aliases{entries: map[string][]string{}, lines: map[string]int{}, file: file}
+	a := &Aliases{entries: map[string]aliasEntry{}, file: file}
 	if file == "" {
 		return a, nil
 	}
@@ -55,63 +62,66 @@ func LoadAliases(file string) (*Aliases, error) {
 func (a *Aliases) read(r io.Reader) error {
 	sc := bufio.NewScanner(r)
 	sc.Buffer(nil, maxAliasLine)
-	entry, start, n := "", 0, 0
-	flush := func() error {
-		if entry == "" {
-			return nil
+	var entry strings.Builder
+	start, n := 0, 0
+	flush := func() {
+		if entry.Len() > 0 {
+			a.add(entry.String(), start)
 		}
-		err := a.add(entry, start)
-		entry = ""
-		return err
+		entry.Reset()
 	}
 	for sc.Scan() {
 		n++
 		line := sc.Text()
+		text := strings.TrimSpace(line)
 		switch {
-		case strings.TrimSpace(line) == "" || strings.TrimSpace(line)[0] == '#':
-			continue
-		case (line[0] == ' ' || line[0] == '\t') && entry != "":
-			if entry += " " + strings.TrimSpace(line); len(entry) > maxAliasLine {
-				return a.errorf(start, "the entry is longer than %d KiB", maxAliasLine>>10)
+		case text == "" || text[0] == '#':
+		case (line[0] == ' ' || line[0] == '\t') && entry.Len() > 0:
+			if entry.Len() <= maxAliasLine { // a longer entry is a mistake already
+				entry.WriteString(" " + text)
 			}
-			continue
+		default:
+			flush()
+			entry.WriteString(line)
+			start = n
 		}
-		if err := flush(); err != nil {
-			return err
-		}
-		entry, start = line, n
 	}
 	if err := sc.Err(); err != nil {
-		return a.errorf(n+1, "%v", err)
+		return &Error{Code: ExitConfig, Text: fmt.Sprintf("%s:%d", a.file, n+1), Err: err}
 	}
-	return flush()
-}
-
-func (a *Aliases) add(entry string, line int) error {
-	name, list, ok := cutUnquoted(entry, ':')
-	if !ok {
-		return a.errorf(line, "no colon after the name in %q", clip(entry))
-	}
-	name = strings.ToLower(unquote(strings.TrimSpace(name)))
-	if name == "" {
-		return a.errorf(line, "an entry without a name")
-	}
-	if first, twice := a.lines[name]; twice {
-		return a.errorf(line, "%q is defined a second time (first in line %d)", name, first)
-	}
-	targets, err := splitTargets(list)
-	if err != nil {
-		return a.errorf(line, "%v", err)
-	}
-	if len(targets) == 0 {
-		return a.errorf(line, "%q has no target", name)
-	}
-	a.entries[name], a.lines[name] = targets, line
+	flush()
 	return nil
 }
 
-func (a *Aliases) errorf(line int, format string, args ...any) error {
-	return &Error{Code: ExitConfig, Text: fmt.Sprintf("%s:%d: %s", a.file, line, fmt.Sprintf(format, args...))}
+// add takes one entry. Of two with one name the first counts.
+func (a *Aliases) add(entry string, line int) {
+	name, list, ok := cutUnquoted(entry, ':')
+	name = strings.ToLower(unquote(strings.TrimSpace(name)))
+	e := aliasEntry{line: line}
+	var err error
+	e.targets, err = splitTargets(list)
+	first, twice := a.entries[name]
+	switch {
+	case !ok:
+		e.mistake = fmt.Sprintf("no colon after the name in %q", clip(entry))
+	case name == "":
+		e.mistake = "an entry without a name"
+	case twice:
+		e.mistake = fmt.Sprintf("%q is defined a second time (first in line %d)", name, first.line)
+	case len(entry) > maxAliasLine:
+		e.mistake = fmt.Sprintf("the entry of %q is longer than %d KiB", name, maxAliasLine>>10)
+	case err != nil:
+		e.mistake = err.Error()
+	case len(e.targets) == 0:
+		e.mistake = fmt.Sprintf("%q has no target", name)
+	}
+	if e.mistake != "" {
+		e.mistake = fmt.Sprintf("%s:%d: %s", a.file, line, e.mistake)
+		a.mistakes = append(a.mistakes, e.mistake)
+	}
+	if ok && name != "" && !twice {
+		a.entries[name] = e
+	}
 }
 
 // splitTargets splits a list at commas outside quotes and refuses what
@@ -138,12 +148,20 @@ func splitTargets(list string) ([]string, error) {
 // Len is the number of names.
 func (a *Aliases) Len() int { return len(a.entries) }
 
-// Check resolves every name, so that newaliases finds what mail would.
+// Check resolves every name, so that newaliases finds what mail would. Its
+// error tells all mistakes.
 func (a *Aliases) Check() error {
+	all := slices.Clone(a.mistakes)
 	for _, name := range slices.Sorted(maps.Keys(a.entries)) {
-		if _, err := a.Expand(name); err != nil {
-			return err
+		if a.entries[name].mistake != "" {
+			continue
 		}
+		if _, err := a.Expand(name); err != nil && !slices.Contains(all, err.Error()) {
+			all = append(all, err.Error())
+		}
+	}
+	if len(all) > 0 {
+		return &Error{Code: ExitConfig, Text: strings.Join(all, "; ")}
 	}
 	return nil
 }
@@ -172,20 +190,23 @@ type expansion struct {
 func (e *expansion) name(m Mailbox, via []string) error {
 	local := m.Domain == "" || e.isLocal != nil && e.isLocal(m.Domain)
 	key := strings.ToLower(m.Local)
-	targets, ok := e.aliases.entries[key]
+	entry, ok := e.aliases.entries[key]
 	if !local || !ok || len(via) > 0 && via[len(via)-1] == key {
 		return e.leaf(m)
 	}
 	for _, v := range via {
 		if v == key {
 			return &Error{Code: ExitConfig, Text: fmt.Sprintf("%s:%d: alias loop: %s -> %s",
-				e.aliases.file, e.aliases.lines[key], strings.Join(via, " -> "), key)}
+				e.aliases.file, entry.line, strings.Join(via, " -> "), key)}
 		}
 	}
 	if len(via) >= maxAliasDepth {
 		return &Error{Code: ExitConfig, Text: fmt.Sprintf("%s: aliases nested deeper than %d: %s", e.aliases.file, maxAliasDepth, strings.Join(via, " -> "))}
 	}
-	return e.targets(targets, append(via[:len(via):len(via)], key))
+	if entry.mistake != "" {
+		return &Error{Code: ExitConfig, Text: entry.mistake}
+	}
+	return e.targets(entry.targets, append(via[:len(via):len(via)], key))
 }
 
 func (e *expansion) targets(targets, via []string) error {
@@ -198,7 +219,7 @@ func (e *expansion) targets(targets, via []string) error {
 		}
 		boxes, err := ParseRecipients(t)
 		if err != nil {
-			return &Error{Code: ExitConfig, Text: fmt.Sprintf("%s:%d: target %q", e.aliases.file, e.aliases.lines[via[0]], clip(t)), Err: err}
+			return &Error{Code: ExitConfig, Text: fmt.Sprintf("%s:%d: target %q", e.aliases.file, e.aliases.entries[via[0]].line, clip(t)), Err: err}
 		}
 		for _, m := range boxes {
 			m.start, m.end = 0, 0

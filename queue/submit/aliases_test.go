@@ -79,6 +79,9 @@ func TestAliasMistakes(t *testing.T) {
 	dir := t.TempDir()
 	self := filepath.Join(dir, "self")
 	write(t, dir, "self", ":include:"+self+"\n")
+	// The others' mistakes do not concern root.
+	mailHeld := map[string]bool{"loop": true, "pipe": true, "quoted pipe": true, "file": true, "no target": true, "bad target": true,
+		"include missing": true, "include relative": true, "include of itself": true, "long entry": true}
 	tests := []struct{ name, text, want string }{
 		{"loop", "root: a\na: b\nb: a\n", "alias loop: a -> b -> a"},
 		{"loop of three", "a: b\nb: c\nc: a\nroot: x@example.net", "alias loop"},
@@ -106,10 +109,19 @@ func TestAliasMistakes(t *testing.T) {
 				t.Errorf("got %v (exit %d), want %q", err, ExitCode(err), tt.want)
 			}
 			p := Policy{Hostname: "host.example.com", AliasFile: file, Postmaster: "pm@example.net"}
-			if r := p.Resolve(Mailbox{Local: "root"}); len(r) != 1 || tt.name != "loop of three" && r[0].Hold == "" {
+			if r := p.Resolve(Mailbox{Local: "root"}); len(r) != 1 || mailHeld[tt.name] && r[0].Hold == "" {
 				t.Errorf("mail for root: %+v, want held", r)
 			}
 		})
+	}
+	// A mistake spoils its own entry only.
+	file := write(t, dir, "aliases", "spam: |/usr/bin/filter\nroot: admin@example.net\nroot: other@example.net\nno colon\n")
+	p := Policy{Hostname: "host.example.com", AliasFile: file, Postmaster: "pm@example.net"}
+	if r := p.Resolve(Mailbox{Local: "root"}); len(r) != 1 || r[0].Address != "admin@example.net" || r[0].Hold != "" {
+		t.Errorf("mail for root beside mistakes: %+v", r)
+	}
+	if r := p.Resolve(Mailbox{Local: "spam"}); len(r) != 1 || !strings.Contains(r[0].Hold, "aliases:1: ") {
+		t.Errorf("mail for a pipe: %+v", r)
 	}
 	if a, err := LoadAliases(filepath.Join(dir, "none")); err != nil || a.Len() != 0 {
 		t.Errorf("no file: %v", err)
@@ -156,16 +168,5 @@ func TestResolve(t *testing.T) {
 				t.Errorf("got %+v, want %s", r, tt.want)
 			}
 		})
-	}
-}
-
-func TestVerify(t *testing.T) {
-	p := Policy{Hostname: "h.example.com", Postmaster: "pm@example.net"}
-	var b strings.Builder
-	if err := p.Verify(&b, []string{"root, a@example.org"}); err != nil {
-		t.Fatal(err)
-	}
-	if want := "root: sent to pm@example.net\na@example.org: deliverable by DNS\n"; b.String() != want {
-		t.Errorf("got %q", b.String())
 	}
 }

@@ -74,7 +74,10 @@ func (d *Maildrop) Write(g *Gate, r *Request, src Source, content io.Reader) (er
 	if _, uid, ok := parseKey(r.Key); !ok || uid != src.UID {
 		return &Error{Code: ExitSoftware, Text: fmt.Sprintf("%q is no name for a drop file of user %d", r.Key, src.UID)}
 	}
-	if err := g.room(); err != nil {
+	if _, err := os.Stat(d.Dir); err != nil {
+		return d.cannotWrite(err)
+	}
+	if err := g.room(d.Dir); err != nil {
 		return err
 	}
 	temp := filepath.Join(d.Dir, tempPrefix+r.Key)
@@ -95,6 +98,7 @@ func (d *Maildrop) Write(g *Gate, r *Request, src Source, content io.Reader) (er
 	if err := f.Chmod(0o640); err != nil {
 		return tempf(err, "cannot store the message")
 	}
+	d.shareGroup(f)
 	if err := f.Sync(); err != nil {
 		return tempf(err, "cannot store the message")
 	}
@@ -106,6 +110,33 @@ func (d *Maildrop) Write(g *Gate, r *Request, src Source, content io.Reader) (er
 		return tempf(err, "cannot store the message")
 	}
 	return nil
+}
+
+// Create makes the maildrop where it is missing, for the owner of the
+// directory it stands in alone, whoever the caller is. A set-up with a setgid
+// program makes its own.
+func (d *Maildrop) Create() error {
+	err := os.Mkdir(d.Dir, 0o700)
+	if err == nil && os.Geteuid() == 0 {
+		var st unix.Stat_t
+		if err = unix.Stat(filepath.Dir(d.Dir), &st); err == nil {
+			err = os.Chown(d.Dir, int(st.Uid), int(st.Gid))
+		}
+	}
+	if err != nil && !errors.Is(err, fs.ErrExist) {
+		return &Error{Code: ExitCantCreate, Text: "cannot make the maildrop", Err: err}
+	}
+	return nil
+}
+
+// shareGroup gives what root drops to the directory's group, so that a daemon
+// under a user of its own can read it. Others have that group already or own
+// the directory, so that failing changes nothing.
+func (d *Maildrop) shareGroup(f *os.File) {
+	var st unix.Stat_t
+	if os.Geteuid() == 0 && unix.Stat(d.Dir, &st) == nil {
+		f.Chown(-1, int(st.Gid))
+	}
 }
 
 func (d *Maildrop) cannotWrite(err error) error {

@@ -68,27 +68,3 @@ func mark(s queue.Summary) string {
 	}
 	return ""
 }
-
-// Verify says, for each address of words, where mail for it would go (-bv).
-// It returns an *Error when one cannot be read.
-func (p *Policy) Verify(w io.Writer, words []string) error {
-	for _, word := range words {
-		boxes, err := ParseRecipients(word)
-		if err != nil {
-			return err
-		}
-		for _, m := range boxes {
-			for _, r := range p.Resolve(m) {
-				switch {
-				case r.Hold != "":
-					fmt.Fprintf(w, "%s: held: %s\n", m, r.Hold)
-				case r.Address == m.String():
-					fmt.Fprintf(w, "%s: deliverable by DNS\n", m)
-				default:
-					fmt.Fprintf(w, "%s: sent to %s\n", m, r.Address)
-				}
-			}
-		}
-	}
-	return nil
-}

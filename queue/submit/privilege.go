@@ -58,29 +58,40 @@ func (g *DropGroup) Release() error {
 }
 
 // BecomeOwner makes root the owner of dir for good, so that what it writes in
-// there stays readable to the daemon. Others, and root where it owns dir, stay
-// who they are.
-func BecomeOwner(dir string) error {
+// there stays readable to the daemon, with the groups of dir and of those
+// directories that exist: what others dropped is theirs to read. Callers who
+// are not root, and root where it owns dir, stay who they are.
+func BecomeOwner(dir string, groupsOf ...string) error {
 	if os.Geteuid() != 0 {
 		return nil
 	}
-	st, err := os.Stat(dir)
+	uid, gid, err := ownerOf(dir)
 	if err != nil {
 		return &Error{Code: ExitOSErr, Text: "cannot see whose the state directory is", Err: err}
 	}
-	sys, ok := st.Sys().(*syscall.Stat_t)
-	if !ok || sys.Uid == 0 {
+	if uid == 0 {
 		return nil
 	}
-	uid, gid := int(sys.Uid), int(sys.Gid)
-	if err := syscall.Setgroups([]int{gid}); err != nil {
-		return &Error{Code: ExitOSErr, Text: fmt.Sprintf("cannot become user %d, the owner of %s", uid, dir), Err: err}
+	groups := []int{gid}
+	for _, d := range groupsOf {
+		if _, g, err := ownerOf(d); err == nil && g != 0 {
+			groups = append(groups, g)
+		}
 	}
-	if err := syscall.Setresgid(gid, gid, gid); err != nil {
-		return &Error{Code: ExitOSErr, Text: fmt.Sprintf("cannot become user %d, the owner of %s", uid, dir), Err: err}
+	if err = syscall.Setgroups(groups); err == nil {
+		err = syscall.Setresgid(gid, gid, gid)
 	}
-	if err := syscall.Setresuid(uid, uid, uid); err != nil {
+	if err == nil {
+		err = syscall.Setresuid(uid, uid, uid)
+	}
+	if err != nil {
 		return &Error{Code: ExitOSErr, Text: fmt.Sprintf("cannot become user %d, the owner of %s", uid, dir), Err: err}
 	}
 	return nil
+}
+
+func ownerOf(dir string) (uid, gid int, err error) {
+	var st syscall.Stat_t
+	err = syscall.Stat(dir, &st)
+	return int(st.Uid), int(st.Gid), err
 }

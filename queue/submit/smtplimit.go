@@ -32,7 +32,17 @@ func newSMTPLimits() *smtpLimits {
 	}
 }
 
+// client is what an address is counted as: in IPv6 its network, as one host
+// has all the addresses of it.
+func client(a netip.Addr) netip.Addr {
+	if p, err := a.WithZone("").Prefix(64); err == nil && a.Is6() && !a.IsLoopback() {
+		return p.Addr()
+	}
+	return a
+}
+
 func (l *smtpLimits) enter(a netip.Addr) bool {
+	a = client(a)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.total >= maxSMTPConns || !a.IsLoopback() && l.conns[a] >= maxSMTPPerClient {
@@ -44,6 +54,7 @@ func (l *smtpLimits) enter(a netip.Addr) bool {
 }
 
 func (l *smtpLimits) leave(a netip.Addr) {
+	a = client(a)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.total--
@@ -54,12 +65,14 @@ func (l *smtpLimits) leave(a netip.Addr) {
 
 // message counts one and reports whether it is within the limit.
 func (l *smtpLimits) message(a netip.Addr, now time.Time) bool {
+	a = client(a)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return a.IsLoopback() || l.messages.add(a, now)
 }
 
 func (l *smtpLimits) failed(a netip.Addr, now time.Time) {
+	a = client(a)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.failures.add(a, now)
@@ -67,6 +80,7 @@ func (l *smtpLimits) failed(a netip.Addr, now time.Time) {
 
 // mayTry reports whether a client has not failed to authenticate too often.
 func (l *smtpLimits) mayTry(a netip.Addr, now time.Time) bool {
+	a = client(a)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return !l.failures.full(a, now)

@@ -19,7 +19,11 @@ import (
 // so they are looked at only in the answer section.
 func (e *Entry) check(got *Answer) error {
 	if e.Raw != nil && e.Match&(MatchAnswer|MatchAuthority) != 0 {
-		return fmt.Errorf("a hexadecimal answer can only be compared by rcode and flags")
+		decoded, err := e.decode()
+		if err != nil {
+			return fmt.Errorf("the hexadecimal answer cannot be compared: %w", err)
+		}
+		e = decoded
 	}
 	if e.Match&MatchRcode != 0 && got.Rcode != e.Rcode {
 		return fmt.Errorf("rcode is %s, want %s", dns.RcodeToString[got.Rcode], dns.RcodeToString[e.Rcode])
@@ -48,6 +52,31 @@ func (e *Entry) check(got *Answer) error {
 		}
 	}
 	return nil
+}
+
+// decode returns the entry with the header and the sections that its
+// hexadecimal block holds.
+func (e *Entry) decode() (*Entry, error) {
+	var msg dns.Msg
+	if err := msg.Unpack(e.Raw); err != nil {
+		return nil, err
+	}
+	out := *e
+	out.Rcode, out.AD, out.TC = msg.Rcode, msg.AuthenticatedData, msg.Truncated
+	for _, s := range []struct {
+		from []dns.RR
+		to   *[]RR
+	}{{msg.Answer, &out.Answer}, {msg.Ns, &out.Authority}} {
+		*s.to = nil
+		for _, parsed := range s.from {
+			rr, err := packed(parsed)
+			if err != nil {
+				return nil, err
+			}
+			*s.to = append(*s.to, rr)
+		}
+	}
+	return &out, nil
 }
 
 // withoutNS leaves out NS records and their signatures.

@@ -34,15 +34,6 @@ func (m *macros) expand(s string) (string, error) {
 	}
 }
 
-// number expands s and evaluates what is left as arithmetic.
-func (m *macros) number(s string) (int64, error) {
-	s, err := m.expand(s)
-	if err != nil {
-		return 0, err
-	}
-	return m.arithmetic(s)
-}
-
 func (m *macros) eval(expr string) (string, error) {
 	word, rest, _ := strings.Cut(expr, " ")
 	switch word {

@@ -34,7 +34,6 @@ type pending struct {
 
 type result struct {
 	reply []byte
-	sleep int
 	err   error
 }
 

@@ -185,9 +185,12 @@ func (p *parser) readStep(words []string) (Step, error) {
 		}
 	case TimePasses, Assign:
 		err = p.stepExpr(&st, args)
-	case CheckAutotrust:
+	case CheckAutotrust, "CHECK_TEMPFILE":
 		err = p.stepFile(&st, args)
 	default:
+		if foreign[st.Kind] {
+			break
+		}
 		err = p.errorf("unknown kind of step %q", words[2])
 	}
 	return st, err

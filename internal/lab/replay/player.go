@@ -206,7 +206,7 @@ func (p *Player) act(ctx context.Context, step *Step) (done bool, err error) {
 	case CheckAutotrust:
 		err = p.checkAutotrust(step)
 	default:
-		err = fmt.Errorf("step cannot be played")
+		err = errors.New("this step cannot be played")
 	}
 	return true, err
 }

@@ -144,6 +144,11 @@ func packRecord(text string) (RR, error) {
 	case *dns.NSEC3:
 		slices.Sort(rr.TypeBitMap)
 	}
+	return packed(parsed)
+}
+
+// packed returns a record in wire terms.
+func packed(parsed dns.RR) (RR, error) {
 	buf := make([]byte, dns.MaxMsgSize)
 	n, err := dns.PackRR(parsed, buf, 0, nil, false)
 	if err != nil {

@@ -28,17 +28,19 @@ type Settings struct {
 	Date    time.Time
 	AnyDate bool
 
-	Minimise         bool
-	FakeSHA1         bool // algorithms 3, 5, 6, 7: any signature that is not empty
-	IPv4, IPv6       bool
-	QueryLocalhost   bool
-	CacheMinTTL      int // seconds; -1: the resolver's own
-	CacheMaxTTL      int
-	HardenGlue       bool
-	HardenNXDOMAIN   bool
-	HardenStripped   bool
-	HardenAlgorithms bool
-	AggressiveNSEC   bool
+	Minimise       bool
+	FakeSHA1       bool // algorithms 3, 5, 6, 7: any signature that is not empty
+	IPv4, IPv6     bool
+	QueryLocalhost bool
+	// Seconds; -1: the resolver's own.
+	CacheMinTTL, CacheMaxTTL, CacheMaxNegativeTTL, BogusTTL int
+	// Counts; -1: the resolver's own.
+	BogusRestarts, Restarts, ScrubNS int
+	HardenGlue                       bool
+	HardenNXDOMAIN                   bool
+	HardenStripped                   bool
+	HardenAlgorithms                 bool
+	AggressiveNSEC                   bool
 
 	Wants []Feature // things that a mail resolver does without
 
@@ -69,7 +71,8 @@ const (
 // Settings reads the options. An unknown one is an error.
 func (s *Scenario) Settings() (*Settings, error) {
 	c := &Settings{
-		Minimise: true, IPv4: true, IPv6: true, CacheMinTTL: -1, CacheMaxTTL: -1,
+		Minimise: true, IPv4: true, IPv6: true, CacheMinTTL: -1, CacheMaxTTL: -1, CacheMaxNegativeTTL: -1, BogusTTL: -1,
+		BogusRestarts: -1, Restarts: -1, ScrubNS: -1,
 		HardenGlue: true, HardenNXDOMAIN: true, HardenStripped: true,
 	}
 	zones := map[int]*Stub{} // by clause
@@ -132,6 +135,11 @@ func (c *Settings) option(o Option, zones map[int]*Stub) error {
 	if f := c.flag(o.Key); f != nil {
 		return setBool(f, o.Value)
 	}
+	if n := c.number(o.Key); n != nil {
+		var err error
+		*n, err = strconv.Atoi(o.Value)
+		return err
+	}
 	if f, wanted := features[o.Key]; wanted {
 		var on bool
 		if err := setBool(&on, o.Value); err != nil {
@@ -163,6 +171,15 @@ func (c *Settings) flag(key string) *bool {
 	}[key]
 }
 
+// number is the setting that a numeric option stands for.
+func (c *Settings) number(key string) *int {
+	return map[string]*int{
+		"cache-min-ttl": &c.CacheMinTTL, "cache-max-ttl": &c.CacheMaxTTL, "cache-max-negative-ttl": &c.CacheMaxNegativeTTL,
+		"val-bogus-ttl": &c.BogusTTL, "val-max-restart": &c.BogusRestarts, "max-query-restarts": &c.Restarts,
+		"iter-scrub-ns": &c.ScrubNS,
+	}[key]
+}
+
 // features are yes-or-no options that ask for what is not wanted.
 var features = map[string]Feature{
 	"serve-expired": ServeStale, "prefetch": Prefetch, "prefetch-key": Prefetch,
@@ -172,19 +189,22 @@ var features = map[string]Feature{
 // layout of answers, who may ask, and work that is not visible in an answer.
 var idle = map[string]bool{
 	"target-fetch-policy": true, "trust-anchor-signaling": true, "root-key-sentinel": true, "minimal-responses": true,
-	"iter-scrub-promiscuous": true, "iter-scrub-ns": true, "iter-scrub-cname": true,
-	"ede": true, "ede-serve-expired": true, "access-control": true, "module-config": true,
+	"iter-scrub-promiscuous": true, "iter-scrub-cname": true,
+	"ede": true, "ede-serve-expired": true, "access-control": true,
 	"log-time-ascii": true, "log-servfail": true, "log-queries": true, "log-replies": true, "verbosity": true, "val-log-level": true,
 	"rrset-roundrobin": true, "serve-expired-client-timeout": true, "serve-expired-reply-ttl": true,
 	"serve-expired-ttl": true, "serve-expired-ttl-reset": true, "harden-referral-path": true, "harden-unverified-glue": true,
 	"harden-short-bufsize": true, "harden-large-queries": true, "harden-unknown-additional": true,
 	"use-caps-for-id": true, "directory": true, "discard-timeout": true,
-	"outbound-msg-retry": true, "val-max-restart": true, "max-global-quota": true, "max-sent-count": true, "max-query-restarts": true,
+	"outbound-msg-retry": true, "max-global-quota": true, "max-sent-count": true,
 	"infra-cache-min-rtt": true, "infra-keep-probing": true, "infra-host-ttl": true, "fast-server-permil": true, "low-rtt": true,
 	"msg-cache-size": true, "rrset-cache-size": true, "key-cache-size": true, "neg-cache-size": true,
 	"edns-buffer-size": true, "max-udp-size": true, "num-threads": true, "unknown-server-time-limit": true,
 	"delay-close": true, "unblock-lan-zones": true, "insecure-lan-zones": true, "do-udp": true, "do-tcp": true,
-	"val-clean-additional": true, "deny-any": true,
+	"val-clean-additional": true, "force-ipv6": true, "caps-exempt": true, "caps-whitelist": true,
+	"interface": true, "port": true, "chroot": true, "username": true, "pidfile": true, "logfile": true, "use-syslog": true,
+	"statistics-interval": true, "extended-statistics": true, "hide-identity": true, "hide-version": true,
+	"outgoing-range": true, "outgoing-num-tcp": true, "incoming-num-tcp": true, "num-queries-per-thread": true, "jostle-timeout": true, "deny-any": true,
 }
 
 // value applies the options that are neither flags nor clauses.
@@ -201,10 +221,8 @@ func (c *Settings) value(o Option) error {
 		c.Insecure = append(c.Insecure, o.Value)
 	case "val-nsec3-keysize-iterations":
 		return c.limitIterations(o.Value)
-	case "cache-min-ttl":
-		return setInt(&c.CacheMinTTL, o.Value)
-	case "cache-max-ttl":
-		return setInt(&c.CacheMaxTTL, o.Value)
+	case "module-config":
+		return c.modules(o.Value)
 	case "do-not-query-localhost":
 		var dont bool
 		err := setBool(&dont, o.Value)
@@ -215,7 +233,7 @@ func (c *Settings) value(o Option) error {
 		if !strings.HasSuffix(o.Value, " nodefault") {
 			c.want(Policy)
 		}
-	case "local-data":
+	case "local-data", "private-address", "private-domain":
 		c.want(Policy)
 	case "stub-name", "stub-addr", "forward-addr", "forward-name":
 		// Deckard names servers as bare options: the root's unless a name
@@ -313,10 +331,18 @@ func setBool(b *bool, s string) error {
 	return nil
 }
 
-func setInt(n *int, s string) error {
-	var err error
-	*n, err = strconv.Atoi(s)
-	return err
+// modules reads the list of what a question passes through.
+func (c *Settings) modules(list string) error {
+	for _, m := range strings.Fields(list) {
+		switch m {
+		case "validator", "iterator":
+		case "respip":
+			c.want(Policy)
+		default:
+			return fmt.Errorf("unknown module %q", m)
+		}
+	}
+	return nil
 }
 
 // NSEC3Limit is the iteration limit that holds for the scenario's keys, or

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -357,4 +358,33 @@ func TestOperator(t *testing.T) {
 	if got := r.Messages(); len(got) != 1 {
 		t.Errorf("%d messages arrived, one of them removed before", len(got))
 	}
+}
+
+// TestManyWithoutDaemon: programs that all mail at once, with nobody there to
+// take it, get every message delivered once by whoever of them was first.
+func TestManyWithoutDaemon(t *testing.T) {
+	t.Parallel()
+	w := small()
+	r, _ := pinned(w, "busy.demo", nil)
+	ctx, p := running(t, w.Lab)
+	const n = 20
+	var wg sync.WaitGroup
+	for i := range n {
+		wg.Go(func() {
+			if err := p.Send(ctx, "bob@busy.demo", "s", fmt.Sprintf("marker-%d.", i)); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	for i := range n {
+		marker := fmt.Sprintf("marker-%d.", i)
+		if _, err := r.Wait(ctx, func(m lab.Message) bool { return strings.Contains(m.Data, marker) }); err != nil {
+			t.Errorf("message %d: %v", i, err)
+		}
+	}
+	if got := len(r.Messages()); got != n {
+		t.Errorf("%d messages arrived, not %d", got, n)
+	}
+	p.serving(t, ctx) // takes over from what is left
 }

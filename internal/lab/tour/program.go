@@ -109,8 +109,9 @@ type Daemon struct {
 	changed chan struct{} // closed and replaced at each line
 }
 
-// Serve starts the daemon and returns when its socket is there, which it
-// makes only when it is ready.
+// Serve starts the daemon and returns when it answers on its socket, which it
+// makes only when it is ready. A socket that answers before the daemon said
+// that it started is that of a run in the background, about to make way.
 func (p *Program) Serve(ctx context.Context) (*Daemon, error) {
 	d := &Daemon{
 		cmd:  exec.Command(p.Path, "--config", p.Config.File, "serve"),
@@ -130,9 +131,11 @@ func (p *Program) Serve(ctx context.Context) (*Daemon, error) {
 	}()
 	socket := filepath.Join(p.Config.Dir, "danepost.sock")
 	for {
-		if c, err := net.Dial("unix", socket); err == nil { // one left behind by a killed daemon refuses
-			c.Close()
-			return d, nil
+		if strings.Contains(d.Log(), `"msg":"started"`) {
+			if c, err := net.Dial("unix", socket); err == nil { // one left behind by a killed daemon refuses
+				c.Close()
+				return d, nil
+			}
 		}
 		select {
 		case <-d.done:
