@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"io"
 	"net"
-	"net/netip"
 	"time"
 
 	"danepost/queue/submit"
@@ -41,12 +40,9 @@ func (a *appliance) listenSMTP() (*service, error) {
 		Submit: a.gate.Accept, Hostname: a.config.Hostname, MaxSize: a.gate.MaxSize,
 		UsersFile: c.UsersFile, Now: time.Now, Log: a.log,
 	}
-	for _, cidr := range c.Allow {
-		prefix, err := netip.ParsePrefix(cidr)
-		if err != nil {
-			return nil, configError(err)
-		}
-		server.Allow = append(server.Allow, prefix)
+	var err error
+	if server.Allow, err = parseNetworks(c.Allow); err != nil {
+		return nil, configError(err)
 	}
 	if c.TLSCert != "" {
 		cert, err := tls.LoadX509KeyPair(c.TLSCert, c.TLSKey)
