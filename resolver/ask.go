@@ -299,7 +299,7 @@ func (x *resolution) cachedGlue(name dnssec.Name) []netip.Addr {
 
 // failed notes why a server was of no use.
 func (a *asking) failed(c *choice, why string) {
-	if c.tries >= a.x.r.lim.Tries {
+	if c.spent(&a.x.r.lim) {
 		c.done = true
 	}
 	if len(a.reasons) < 8 {

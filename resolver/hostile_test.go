@@ -261,3 +261,31 @@ func TestNoIPv6(t *testing.T) {
 		}
 	}
 }
+
+// Servers that are slow for a moment are not servers that refuse EDNS, nor are
+// they gone: the domain stays what it is.
+func TestSlowForAMoment(t *testing.T) {
+	for warm, silences := range map[bool]int{false: 2, true: 5} {
+		t.Run(fmt.Sprintf("known=%v", warm), func(t *testing.T) {
+			n := small(t)
+			silent := map[netip.Addr]int{}
+			n.tamper = func(server netip.Addr, _ Exchange, _, r *dns.Msg) *dns.Msg {
+				if silent[server] > 0 {
+					silent[server]--
+					return nil
+				}
+				return r
+			}
+			r := n.resolver(nil)
+			if warm {
+				for range 8 { // until both servers are known to be quick
+					r.Query(context.Background(), Question{Name: "\x04none\x06signed\x07example\x00", Type: TypeMX, CD: true})
+				}
+			}
+			silent[broken], silent[good] = silences, silences
+			if a := r.Lookup(context.Background(), "mx.signed.example.", TypeA); summary(a) != "secure NOERROR 192.0.2.80" {
+				t.Fatalf("%s: %s\n%s", summary(a), a.Text, strings.Join(n.drain(), "\n"))
+			}
+		})
+	}
+}
