@@ -61,9 +61,12 @@ func (n *internet) serve(server netip.Addr, q *dns.Msg) *dns.Msg {
 	if o := q.IsEdns0(); o != nil {
 		r.SetEdns0(1232, o.Do())
 	}
-	var z *testZone
-	known := false
+	z := n.byServer[server]
+	known := z != nil
 	for _, c := range n.zones {
+		if z != nil && n.byServer != nil {
+			break
+		}
 		for _, a := range c.servers {
 			known = known || a == server
 			if a != server || !dns.IsSubDomain(c.name, name) {

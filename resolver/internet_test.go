@@ -2,6 +2,7 @@ package resolver
 
 import (
 	"crypto"
+	"encoding/hex"
 	"fmt"
 	"net/netip"
 	"sort"
@@ -23,6 +24,8 @@ var testNow = time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC)
 type internet struct {
 	t     testing.TB
 	zones map[string]*testZone
+	// byServer, if set, finds the one zone of a server faster than by looking at all.
+	byServer map[netip.Addr]*testZone
 	// tamper may change or drop (nil) what a server sends; nil leaves it alone.
 	tamper func(server netip.Addr, x Exchange, q, reply *dns.Msg) *dns.Msg
 	// raw may change the octets of a reply, or end the exchange with an error.
@@ -260,23 +263,27 @@ func (n *internet) drain() []string {
 
 // resolver makes a Resolver for this internet; change may alter its configuration.
 func (n *internet) resolver(change func(*Config)) *Resolver {
-	root := n.zones["."]
-	c := Config{
-		Transport: n,
-		Now:       func() time.Time { return testNow },
-		Hints:     []Nameserver{{Name: mustName("ns1."), Addrs: root.servers}},
-		Anchors: func() []dnssec.Anchor {
-			ds := root.key.ToDS(dns.SHA256)
-			digest := make([]byte, len(ds.Digest)/2)
-			fmt.Sscanf(ds.Digest, "%x", &digest)
-			return []dnssec.Anchor{{Zone: dnssec.Root, DS: &dnssec.DS{
-				KeyTag: ds.KeyTag, Algorithm: ds.Algorithm, DigestType: ds.DigestType, Digest: digest}}}
-		},
-	}
+	c := n.config()
 	if change != nil {
 		change(&c)
 	}
 	r := New(c)
 	n.t.Cleanup(func() { r.Close() })
 	return r
+}
+
+// config is that of a resolver that trusts this internet's root.
+func (n *internet) config() Config {
+	root := n.zones["."]
+	return Config{
+		Transport: n,
+		Now:       func() time.Time { return testNow },
+		Hints:     []Nameserver{{Name: mustName("ns1."), Addrs: root.servers}},
+		Anchors: func() []dnssec.Anchor {
+			ds := root.key.ToDS(dns.SHA256)
+			digest, _ := hex.DecodeString(ds.Digest)
+			return []dnssec.Anchor{{Zone: dnssec.Root, DS: &dnssec.DS{
+				KeyTag: ds.KeyTag, Algorithm: ds.Algorithm, DigestType: ds.DigestType, Digest: digest}}}
+		},
+	}
 }
