@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -22,6 +21,8 @@ const defaultConfigFile = "/etc/danepost.toml"
 // read-only once loaded.
 type Config struct {
 	File string `toml:"-"` // where it was read from; "" when there was no file
+
+	asksSystem bool // see sockets
 
 	Hostname   string `toml:"hostname"`
 	StateDir   string `toml:"state_dir"`
@@ -234,9 +235,7 @@ func parseServer(s string) (netip.AddrPort, error) {
 // as one line that names file, line and key.
 func loadConfig(file, stateDir string, system bool) (*Config, error) {
 	c := defaults(system)
-	if c.File = file; file == "" {
-		c.File = defaultConfigFile
-	}
+	c.File = or(file != "", file, defaultConfigFile)
 	data, err := os.ReadFile(c.File)
 	switch {
 	case err == nil:
@@ -248,10 +247,15 @@ func loadConfig(file, stateDir string, system bool) (*Config, error) {
 	default:
 		return nil, fmt.Errorf("configuration: %w", err)
 	}
-	if stateDir != "" {
-		c.StateDir = stateDir
+	if c.StateDir == "" {
+		c.StateDir = defaultStateDir(system)
 	}
-	c.derive(system)
+	if err := c.resolvePaths(); err != nil {
+		return nil, fmt.Errorf("configuration: %w", err)
+	}
+	if err := c.derive(stateDir, system); err != nil {
+		return nil, fmt.Errorf("configuration: %w", err)
+	}
 	if err := c.validate(data); err != nil {
 		return nil, err
 	}
@@ -282,9 +286,25 @@ func (c *Config) decodeError(err error) error {
 	if _, scanErr := fmt.Sscanf(text, "line %d ", &line); scanErr == nil {
 		_, text, _ = strings.Cut(text, "(last key ")
 		text = strings.Replace(text, "):", ":", 1)
-		return fmt.Errorf("%s:%d: %s", c.File, line, text)
+		return fmt.Errorf("%s:%d: %s", c.File, line, plainTypes(text))
 	}
 	return fmt.Errorf("%s: %s", c.File, text)
+}
+
+// plainTypes says in the words of TOML what the decoder says in those of Go.
+func plainTypes(text string) string {
+	if key, _, ok := strings.Cut(text, ": type mismatch for "); ok {
+		return key + ": a table was expected"
+	}
+	key, rest, ok := strings.Cut(text, ": incompatible types: ")
+	_, want, _ := strings.Cut(rest, "destination has type ")
+	kind := map[string]string{
+		"string": "a text in quotes", "integer": "a whole number", "slice": "a list", "boolean": "true or false",
+	}[want]
+	if !ok || kind == "" {
+		return text
+	}
+	return key + ": " + kind + " was expected"
 }
 
 // lineOf finds the line on which key is set, 1 when it cannot tell. The
@@ -351,17 +371,72 @@ func defaultTimeServers() []string {
 	return out
 }
 
-// derive fills the paths that depend on others.
-func (c *Config) derive(system bool) {
-	if c.Socket == "" && system {
-		c.Socket = systemSocket
+// resolvePaths makes the names of files absolute, for the programs that read
+// one configuration stand in different directories: what the file says counts
+// from where the file is.
+func (c *Config) resolvePaths() error {
+	if c.File == "" {
+		return nil
 	}
-	if c.Socket == "" {
-		c.Socket = filepath.Join(c.StateDir, "danepost.sock")
+	var err error
+	if c.File, err = filepath.Abs(c.File); err != nil {
+		return err
+	}
+	for _, path := range c.paths() {
+		if *path != "" && !filepath.IsAbs(*path) {
+			*path = filepath.Join(filepath.Dir(c.File), *path)
+		}
+	}
+	return nil
+}
+
+// paths are the values that name a file or a directory.
+func (c *Config) paths() []*string {
+	list := []*string{
+		&c.StateDir, &c.Socket, &c.Maildrop,
+		&c.Resolver.RootHints, &c.Resolver.TrustAnchor, &c.Resolver.TrustAnchorSignature,
+		&c.Deliver.CAFile, &c.Relay.PasswordFile, &c.Rewrite.Aliases,
+		&c.Submission.UsersFile, &c.Submission.TLSCert, &c.Submission.TLSKey,
+	}
+	for i := range c.Policy {
+		list = append(list, &c.Policy[i].PasswordFile)
+	}
+	return list
+}
+
+// derive applies --state-dir, which counts from where the caller stands, and
+// fills the paths that depend on others. Another state directory than the
+// configured one is another danepost, with a socket of its own.
+func (c *Config) derive(stateDir string, system bool) error {
+	moved := false
+	if stateDir != "" {
+		dir, err := filepath.Abs(stateDir)
+		if err != nil {
+			return err
+		}
+		c.StateDir, moved = dir, dir != filepath.Clean(c.StateDir)
 	}
 	if c.Maildrop == "" {
 		c.Maildrop = filepath.Join(c.StateDir, "maildrop")
 	}
+	switch {
+	case c.Socket != "":
+	case system && !moved:
+		c.Socket = systemSocket
+	default:
+		c.Socket = filepath.Join(c.StateDir, "danepost.sock")
+		c.asksSystem = !moved && (c.File == "" || c.File == defaultConfigFile)
+	}
+	return nil
+}
+
+// sockets are the places where a daemon may answer this caller: root's first,
+// unless the caller has a configuration or a state directory of his own.
+func (c *Config) sockets() []string {
+	if c.asksSystem {
+		return []string{systemSocket, c.Socket}
+	}
+	return []string{c.Socket}
 }
 
 // systemSocket is where root's daemon listens and every user's sendmail looks.
@@ -413,16 +488,4 @@ func containsFold(list []string, s string) bool {
 		}
 	}
 	return false
-}
-
-// listenAddr checks "host:port" for a listener.
-func listenAddr(s string) error {
-	host, _, err := net.SplitHostPort(s)
-	if err == nil && host != "" {
-		_, err = netip.ParseAddr(host)
-	}
-	if err != nil {
-		return fmt.Errorf("%q is no listening address; write it like \"127.0.0.1:25\"", s)
-	}
-	return nil
 }
