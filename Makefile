@@ -38,6 +38,17 @@ check: fmt test ## format, vet, staticcheck, tests
 fmt:
 	@out=$$(gofmt -l .); if [ -n "$$out" ]; then echo "not gofmt'ed:"; echo "$$out"; exit 1; fi
 
+.PHONY: bench
+bench: build ## danepost beside Postfix and Unbound, a table of ratios (root; BENCH="--domains 2000" for full size)
+	$(GO) build -o bin/bench ./internal/bench/cmd/bench
+	bin/bench $(BENCH)
+
+.PHONY: profile
+profile: ## profiles of the CPU time and allocations of each work of the bench, into bin/profiles (root)
+	$(GO) build -o bin/bench ./internal/bench/cmd/bench
+	CGO_ENABLED=0 $(GO) build -o bin/danepost-profiled ./internal/bench/cmd/profiled
+	bin/bench --binary bin/danepost-profiled --profiles bin/profiles $(BENCH)
+
 .PHONY: interop
 interop: ## beside other people's servers and validators, in namespaces (root)
 	$(GO) vet -tags interop ./internal/lab/interop

@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -111,34 +112,82 @@ func parseMeta(b []byte) (meta, bool) {
 	return m, ok
 }
 
-// page reads a page with its overflow.
-func (c *pageChecker) page(id uint64) ([]byte, error) {
+// page is a page of the file with its overflow pages, read as far as its
+// keys reach: large values are content, which has its own checksum.
+type page struct {
+	b    []byte
+	size uint64 // with the overflow; len(b) is at most that
+}
+
+// page reads a page.
+func (c *pageChecker) page(id uint64) (page, error) {
 	if id < 2 || id >= c.meta.pages {
-		return nil, fmt.Errorf("page %d is referred to, but is none of the %d pages", id, c.meta.pages)
+		return page{}, fmt.Errorf("page %d is referred to, but is none of the %d pages", id, c.meta.pages)
 	}
-	head := make([]byte, pageHeader)
+	b := make([]byte, c.meta.pageSize)
 	at := int64(id) * c.meta.pageSize
-	if _, err := c.r.ReadAt(head, at); err != nil {
-		return nil, fmt.Errorf("read page %d: %w", id, err)
+	if _, err := c.r.ReadAt(b, at); err != nil {
+		return page{}, fmt.Errorf("read page %d: %w", id, err)
 	}
-	overflow := uint64(binary.NativeEndian.Uint32(head[12:]))
-	if own := binary.NativeEndian.Uint64(head); own != id {
-		return nil, fmt.Errorf("page %d says that it is page %d", id, own)
+	overflow := uint64(binary.NativeEndian.Uint32(b[12:]))
+	if own := binary.NativeEndian.Uint64(b); own != id {
+		return page{}, fmt.Errorf("page %d says that it is page %d", id, own)
 	}
 	if overflow >= c.meta.pages-id {
-		return nil, fmt.Errorf("page %d reaches beyond the file", id)
+		return page{}, fmt.Errorf("page %d reaches beyond the file", id)
 	}
 	for i := id; i <= id+overflow; i++ {
 		if c.seen[i] {
-			return nil, fmt.Errorf("page %d is in use twice", i)
+			return page{}, fmt.Errorf("page %d is in use twice", i)
 		}
 		c.seen[i] = true
 	}
-	b := make([]byte, int64(overflow+1)*c.meta.pageSize)
-	if _, err := c.r.ReadAt(b, at); err != nil {
-		return nil, fmt.Errorf("read page %d: %w", id, err)
+	p := page{b: b, size: (overflow + 1) * uint64(c.meta.pageSize)}
+	if p.needsMore() {
+		p.b = make([]byte, p.size)
+		if _, err := c.r.ReadAt(p.b, at); err != nil {
+			return page{}, fmt.Errorf("read page %d: %w", id, err)
+		}
 	}
-	return b, nil
+	return p, nil
+}
+
+// needsMore says whether a key, or the value of a bucket, lies beyond the
+// part that was read.
+func (p page) needsMore() bool {
+	have := uint64(len(p.b))
+	if uint64(pageHeader+p.count()*elementSize) > have {
+		return true
+	}
+	for i := range p.count() {
+		e := p.element(i)
+		if e.from+e.ksize > have || e.isBucket && e.from+e.ksize+e.vsize > have {
+			return true
+		}
+	}
+	return false
+}
+
+func (p page) kind() uint16 { return binary.NativeEndian.Uint16(p.b[8:]) }
+func (p page) count() int   { return int(binary.NativeEndian.Uint16(p.b[10:])) }
+
+// element is where an element's key and value are.
+type element struct {
+	from, ksize, vsize uint64
+	child              uint64 // the page below a branch
+	isBucket           bool
+}
+
+// element reads the i-th element, which lies within p.b.
+func (p page) element(i int) element {
+	order := binary.NativeEndian
+	at := pageHeader + i*elementSize
+	b := p.b[at : at+elementSize]
+	if p.kind() == flagBranch { // positions count from the element
+		return element{from: uint64(at) + uint64(order.Uint32(b)), ksize: uint64(order.Uint32(b[4:])), child: order.Uint64(b[8:])}
+	}
+	return element{from: uint64(at) + uint64(order.Uint32(b[4:])), ksize: uint64(order.Uint32(b[8:])), vsize: uint64(order.Uint32(b[12:])),
+		isBucket: order.Uint32(b)&leafIsBucket != 0}
 }
 
 // tree checks a page and those below it. depth and nest are how many levels
@@ -147,67 +196,50 @@ func (c *pageChecker) tree(id uint64, depth, nest int) error {
 	if depth == 0 {
 		return fmt.Errorf("page %d is too deep in the tree", id)
 	}
-	b, err := c.page(id)
+	p, err := c.page(id)
 	if err != nil {
 		return err
 	}
-	if err := c.elements(b, depth, nest); err != nil {
+	if err := c.elements(p, depth, nest); err != nil {
 		return fmt.Errorf("page %d: %w", id, err)
 	}
 	return nil
 }
 
 // elements checks the keys of a page, also of one inside a bucket's value.
-func (c *pageChecker) elements(b []byte, depth, nest int) error {
-	order := binary.NativeEndian
-	flags, count := order.Uint16(b[8:]), int(order.Uint16(b[10:]))
-	if flags != flagBranch && flags != flagLeaf {
-		return fmt.Errorf("it is of kind %#x, not a page of keys", flags)
+func (c *pageChecker) elements(p page, depth, nest int) error {
+	kind, count := p.kind(), p.count()
+	if kind != flagBranch && kind != flagLeaf {
+		return fmt.Errorf("it is of kind %#x, not a page of keys", kind)
 	}
-	if pageHeader+count*elementSize > len(b) {
+	if uint64(pageHeader+count*elementSize) > p.size {
 		return fmt.Errorf("%d keys do not fit it", count)
 	}
-	if flags == flagBranch && count == 0 {
+	if kind == flagBranch && count == 0 {
 		return errors.New("it leads nowhere")
 	}
-	last := ""
+	var last []byte
 	for i := range count {
-		at := pageHeader + i*elementSize
-		key, value, ok := element(b, at, flags)
-		if !ok {
+		e := p.element(i)
+		if e.from+e.ksize+e.vsize > p.size {
 			return fmt.Errorf("key %d reaches beyond it", i)
 		}
-		if i > 0 && string(key) <= last {
+		key := p.b[e.from : e.from+e.ksize]
+		if i > 0 && bytes.Compare(key, last) <= 0 {
 			return fmt.Errorf("key %d is out of order", i)
 		}
-		last = string(key)
+		last = key
 		var err error
-		if flags == flagBranch {
-			err = c.tree(order.Uint64(b[at+8:]), depth-1, nest)
-		} else if order.Uint32(b[at:])&leafIsBucket != 0 {
-			err = c.bucket(value, nest)
+		if kind == flagBranch {
+			err = c.tree(e.child, depth-1, nest)
+		} else if e.isBucket {
+			err = c.bucket(p.b[e.from+e.ksize:e.from+e.ksize+e.vsize], nest)
 		}
 		if err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-// element finds the key and value of the element at an offset of page b.
-func element(b []byte, at int, flags uint16) (key, value []byte, ok bool) {
-	order := binary.NativeEndian
-	var pos, ksize, vsize uint64
-	if flags == flagBranch {
-		pos, ksize = uint64(order.Uint32(b[at:])), uint64(order.Uint32(b[at+4:]))
-	} else {
-		pos, ksize, vsize = uint64(order.Uint32(b[at+4:])), uint64(order.Uint32(b[at+8:])), uint64(order.Uint32(b[at+12:]))
-	}
-	from := uint64(at) + pos // positions count from the element
-	if from+ksize+vsize > uint64(len(b)) {
-		return nil, nil, false
-	}
-	return b[from : from+ksize], b[from+ksize : from+ksize+vsize], true
 }
 
 // bucket checks the tree of a bucket, given its value.
@@ -225,5 +257,5 @@ func (c *pageChecker) bucket(value []byte, nest int) error {
 	if len(inline) < pageHeader || binary.NativeEndian.Uint16(inline[8:]) != flagLeaf {
 		return errors.New("a small bucket without its page")
 	}
-	return c.elements(inline, 1, nest-1)
+	return c.elements(page{b: inline, size: uint64(len(inline))}, 1, nest-1)
 }

@@ -35,6 +35,10 @@ type rules struct {
 	rest           time.Duration // how long an unreachable destination is left alone
 }
 
+// longestRest spares a dead destination's mail the same wait one by one, and
+// is short enough that new mail to one that has recovered hardly notices.
+const longestRest = 30 * time.Second
+
 // class says how a destination did lately.
 type class uint8
 
@@ -72,8 +76,8 @@ type dueRecipient struct {
 	next  time.Duration
 }
 
-// recipientsPerJob is what any host takes in one transaction (RFC 5321
-// §4.5.3.1.8), and bounds what one attempt holds in memory.
+// recipientsPerJob is what any host takes in one transaction, and bounds what
+// one attempt holds in memory (RFC 5321 §4.5.3.1.8).
 const recipientsPerJob = 100
 
 // destination is a place mail goes to next.

@@ -102,7 +102,7 @@ func (q *Queue) runUntil(ctx context.Context, h Handler, horizon time.Duration) 
 	r := &runner{
 		q: q, h: h, inbox: inbox, work: work,
 		policy: policy{maxAge: q.o.MaxAge, warnAfter: q.o.WarnAfter, retryFirst: q.o.RetryFirst, retryMax: q.o.RetryMax},
-		index:  newIndex(rules{connections: q.o.Connections, perDestination: q.o.PerDestination, rest: q.o.RetryFirst}),
+		index:  newIndex(rules{connections: q.o.Connections, perDestination: q.o.PerDestination, rest: min(q.o.RetryFirst, longestRest)}),
 		events: make(chan event),
 	}
 	if err := r.load(); err != nil {

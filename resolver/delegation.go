@@ -149,15 +149,27 @@ func (x *resolution) known(zone dnssec.Name) *delegation {
 	return x.cuts[zone]
 }
 
-// root primes the root servers (RFC 9609 §3), and falls back to the hints
-// where that fails.
+// root returns the root servers: primed, once for all who need them, or those
+// of the hints where that fails.
 func (x *resolution) root() *delegation {
 	hints := x.r.hints
 	if x.priming {
 		return hints
 	}
 	x.priming = true
-	rep, fail := x.ask(hints, question{dnssec.Root, TypeNS})
+	key := flightKey{cacheKey: cacheKey{dnssec.Root, 0, kindDelegation}}
+	v, _ := x.r.flights.do(x, key, func() any {
+		if d := x.known(dnssec.Root); d != nil {
+			return d
+		}
+		return x.prime(hints)
+	})
+	return v.(*delegation)
+}
+
+// prime asks a root server for the root servers (RFC 9609 §3).
+func (x *resolution) prime(hints *delegation) *delegation {
+	rep, fail := x.askServers(hints, question{dnssec.Root, TypeNS})
 	if fail != nil || rep.kind != answered || rep.facts[0].set == nil {
 		return hints
 	}

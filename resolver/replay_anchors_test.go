@@ -212,7 +212,25 @@ type stateKey struct {
 	Since  time.Time `json:"since"`
 	Seen   int       `json:"seen"`
 	TTL    uint32    `json:"ttl"`
-	DNSKEY []byte    `json:"dnskey"`
+	DNSKEY []byte    `json:"dnskey,omitempty"`
+	DS     *stateDS  `json:"ds,omitempty"`
+}
+
+type stateDS struct {
+	KeyTag     uint16 `json:"key_tag"`
+	Algorithm  uint8  `json:"algorithm"`
+	DigestType uint8  `json:"digest_type"`
+	Digest     []byte `json:"digest"`
+}
+
+// record is the key as a record of its zone.
+func (k *stateKey) record(zone string) replay.RR {
+	rr := replay.RR{Name: strings.ToLower(zone), Type: dns.TypeDNSKEY, Class: dns.ClassINET, TTL: k.TTL, Data: k.DNSKEY}
+	if k.DNSKEY == nil && k.DS != nil {
+		rr.Type = dns.TypeDS
+		rr.Data = append([]byte{byte(k.DS.KeyTag >> 8), byte(k.DS.KeyTag), k.DS.Algorithm, k.DS.DigestType}, k.DS.Digest...)
+	}
+	return rr
 }
 
 // stateWords translates the states of testbound's files.
@@ -228,7 +246,9 @@ func (f *anchorFile) part() statePart {
 		Next: at(initial.NextProbe), Failures: initial.QueryFailed, Interval: initial.QueryInterval, Retry: initial.RetryTime,
 	}
 	for _, k := range initial.Keys {
-		out.Keys = append(out.Keys, stateKey{stateWords[k.State], at(k.LastChange), k.Count, k.RR.TTL, k.RR.Data})
+		out.Keys = append(out.Keys, stateKey{
+			State: stateWords[k.State], Since: at(k.LastChange), Seen: k.Count, TTL: k.RR.TTL, DNSKEY: k.RR.Data,
+		})
 	}
 	return out
 }
@@ -248,6 +268,9 @@ func (s *subject) AnchorState(name string) (*replay.AnchorState, error) {
 		return nil, errors.New("no trust anchor is tracked")
 	}
 	data, err := os.ReadFile(s.tracked.path())
+	if errors.Is(err, os.ErrNotExist) {
+		return s.tracked.untouched(name)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -264,6 +287,16 @@ func (s *subject) AnchorState(name string) (*replay.AnchorState, error) {
 		}
 	}
 	return nil, fmt.Errorf("no trust point for the file %s", name)
+}
+
+// untouched is what testbound's file still holds while nothing was learned.
+func (t *tracked) untouched(name string) (*replay.AnchorState, error) {
+	for _, f := range t.files {
+		if f.name == name {
+			return f.initial, nil
+		}
+	}
+	return nil, fmt.Errorf("no trust anchor file %s", name)
 }
 
 // testbound is the keeper's state in testbound's terms.
@@ -286,7 +319,7 @@ func (z *statePart) testbound() *replay.AnchorState {
 			continue // testbound forgets these; we do not, but never use them
 		}
 		out.Keys = append(out.Keys, replay.AnchorKey{
-			RR:    replay.RR{Name: strings.ToLower(z.Zone), Type: dns.TypeDNSKEY, Class: dns.ClassINET, TTL: k.TTL, Data: k.DNSKEY},
+			RR:    k.record(z.Zone),
 			State: word, Count: k.Seen, LastChange: seconds(k.Since),
 		})
 	}

@@ -64,8 +64,8 @@ func spoil(s *replay.Scenario, what replay.Match, change func(*replay.Entry) boo
 	return false
 }
 
-// TestReplayBites shows that the runner can fail: in every scenario that
-// passes, whatever is expected wrongly makes it fail.
+// TestReplayBites shows that the runner can fail: in scenarios that pass,
+// whatever is expected wrongly makes them fail.
 func TestReplayBites(t *testing.T) {
 	own, err := filepath.Glob("testdata/replay/*.rpl")
 	if err != nil || len(own) == 0 {
@@ -75,10 +75,11 @@ func TestReplayBites(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if testing.Short() {
-		recorded = nil
+	sample := own
+	for i := 0; i < len(recorded); i += 4 { // each is played five times
+		sample = append(sample, recorded[i])
 	}
-	for _, file := range slices.Concat(own, recorded) {
+	for _, file := range sample {
 		t.Run(filepath.Base(file), func(t *testing.T) {
 			t.Parallel()
 			text, err := os.ReadFile(file)

@@ -42,6 +42,7 @@ type Keeper struct {
 
 	mu      sync.Mutex
 	sets    []Set
+	foreign bool      // the file holds the state of another configuration; it is kept at the first write
 	clock   time.Time // certainly past
 	written time.Time // when the state was last written, by our clock
 }
@@ -69,12 +70,12 @@ func Open(c Config) (*Keeper, error) {
 	state, err := k.store.load()
 	switch {
 	case errors.Is(err, errDamaged):
-		k.aside("damaged", fmt.Sprintf("the trust anchor state is %v", err), slog.LevelError)
+		k.setAside(fmt.Sprintf("the trust anchor state is %v", err))
 	case err != nil:
 		c.Log.Error("the trust anchor state cannot be read; going on with the configured trust anchors", "file", c.Path, "error", err)
 	case state != nil && state.Source != k.source:
-		k.aside("replaced", "the configured trust anchors have changed", slog.LevelWarn)
-		k.clock = state.Clock
+		c.Log.Warn("the trust anchor state belongs to other configured trust anchors; going on with these alone", "file", c.Path)
+		k.clock, k.foreign = state.Clock, true
 	case state != nil:
 		k.adoptState(state)
 	}
@@ -168,14 +169,14 @@ func (k *Keeper) fresh() []Set {
 	return out
 }
 
-// aside gets a state file out of the way, loudly.
-func (k *Keeper) aside(why, text string, level slog.Level) {
-	name, err := k.store.setAside(why, k.c.Now())
+// setAside gets a damaged state file out of the way, loudly.
+func (k *Keeper) setAside(what string) {
+	name, err := k.store.setAside(".damaged-" + k.c.Now().UTC().Format("20060102T150405"))
 	if err != nil {
-		k.c.Log.Error(text+"; going on with the configured trust anchors", "file", k.c.Path, "error", err)
+		k.c.Log.Error(what+"; going on with the configured trust anchors", "file", k.c.Path, "error", err)
 		return
 	}
-	k.c.Log.Log(context.Background(), level, text+"; going on with the configured trust anchors", "file", k.c.Path, "kept_as", name)
+	k.c.Log.Error(what+"; going on with the configured trust anchors", "file", k.c.Path, "kept_as", name)
 }
 
 // adoptState takes over what the file knows. What it says of a key beats

@@ -128,82 +128,98 @@ func run(k *Keeper) (stop func()) {
 	}
 }
 
+// plan is when a key is in the set, signs it, is revoked and gone, in days.
+type plan struct{ published, signing, revoked, gone int }
+
+const never = 1 << 30
+
+// drawPlans makes ten years of roll-overs. Each key is in the set for 250
+// days before it signs, and the old one stays for some time after that.
+func drawPlans(t *rapid.T) []plan {
+	plans := []plan{{-400, -400, never, never}}
+	for day := rapid.IntRange(200, 1500).Draw(t, "first"); day < 3000; {
+		p := plan{published: day, signing: day + 250 + rapid.IntRange(0, 300).Draw(t, "wait"), revoked: never, gone: never}
+		old := &plans[len(plans)-1]
+		old.gone = p.signing + 50 + rapid.IntRange(1, 60).Draw(t, "gone")
+		if rapid.Bool().Draw(t, "revoke") {
+			old.revoked = p.signing + rapid.IntRange(1, 50).Draw(t, "revoked")
+		}
+		plans = append(plans, p)
+		day = p.signing + 120 + rapid.IntRange(200, 1500).Draw(t, "period")
+	}
+	return plans
+}
+
+// published is the root's answer on a day, in the words of look, with the
+// letter of the key that signs.
+func published(plans []plan, day int) (words []string, signing byte) {
+	for i, p := range plans {
+		letter := byte('A' + i)
+		switch {
+		case day < p.published || day >= p.gone:
+		case day >= p.revoked:
+			words = append(words, "r"+string(letter)+"*")
+		case day >= p.signing:
+			words = append(words, string(letter)+"*")
+			signing = letter
+		default:
+			words = append(words, string(letter))
+		}
+	}
+	return words, signing
+}
+
 // TestSchedules is TestDecade with random plans, on the reducer alone: as
-// long as the root keeps the old key for some time and the host is not away for
-// longer than that, it always knows a key that signs; never one that is not the root's, never a revoked one it
-// has seen revoked.
+// long as the root keeps its keys for some time and the host is not away for
+// longer than that, it always knows a key that signs; never one that is not
+// the root's, never one that it has seen revoked.
 func TestSchedules(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		const overlap = 250 // days from the publication of a key to its use
-		type plan struct{ published, signing, revoked, gone int }
-		plans := []plan{{-400, -400, 1 << 30, 1 << 30}}
-		for day := 0; ; {
-			day += rapid.IntRange(200, 1500).Draw(t, "period")
-			if day > 3000 {
-				break
-			}
-			p := plan{published: day, signing: day + overlap + rapid.IntRange(0, 300).Draw(t, "wait"), revoked: 1 << 30, gone: 1 << 30}
-			old := &plans[len(plans)-1]
-			old.gone = p.signing + 50 + rapid.IntRange(1, 60).Draw(t, "gone")
-			if rapid.Bool().Draw(t, "revoke") {
-				old.revoked = p.signing + rapid.IntRange(1, 50).Draw(t, "revoked")
-			}
-			plans = append(plans, p)
-			day = p.signing + 120
-		}
+		plans := drawPlans(t)
 		set := trust("A")
 		inARow := 0 // forged answers
-		seenRevoked := map[byte]bool{}
-		for day := 0; day < 3600; {
+		revoked := map[byte]bool{}
+		for day := 0; day < 3600; day += rapid.SampledFrom([]int{1, 1, 1, 2, 15, 31}).Draw(t, "away") {
 			now := released.AddDate(0, 0, day)
-			var words []string
-			signing := byte(0)
-			for i, p := range plans {
-				letter := byte('A' + i)
-				switch {
-				case day < p.published || day >= p.gone:
-				case day >= p.revoked:
-					words = append(words, "r"+string(letter)+"*")
-				case day >= p.signing:
-					words = append(words, string(letter)+"*")
-					signing = letter
-				default:
-					words = append(words, string(letter))
-				}
-			}
+			words, signing := published(plans, day)
 			answer := strings.Join(words, " ")
-			forged := inARow < 2 && rapid.IntRange(0, 9).Draw(t, "forged") == 0
-			if inARow++; !forged {
-				inARow = 0
-			} else {
+			if inARow < 2 && rapid.IntRange(0, 9).Draw(t, "forged") == 0 {
 				answer = rapid.SampledFrom([]string{"X*", "X", "A X*", strings.ReplaceAll(answer, "*", "") + " X*"}).Draw(t, "forgery")
+				inARow++
+			} else {
+				inARow = 0
+				for _, w := range words {
+					if letter, is := strings.CutPrefix(w, "r"); is {
+						revoked[letter[0]] = true
+					}
+				}
 			}
 			set, _ = Observe(set, look(answer, 172800, now.AddDate(0, 0, 11)), now)
-			for _, w := range words {
-				if letter, revoked := strings.CutPrefix(w, "r"); revoked && !forged {
-					seenRevoked[letter[0]] = true
-				}
-			}
-			knowsSigner := false
+			knows := signing == 0
 			for i := range set.Keys {
 				k := &set.Keys[i]
 				letter := k.RDATA[4]
-				if k.State.trusted() && (letter == 'X' || seenRevoked[letter]) {
+				if k.State.trusted() && (letter == 'X' || revoked[letter]) {
 					t.Fatalf("day %d: %c is trusted: %s", day, letter, states(&set))
 				}
-				knowsSigner = knowsSigner || k.State.trusted() && letter == signing
+				knows = knows || k.State.trusted() && letter == signing
 			}
-			if signing != 0 && !knowsSigner {
+			if !knows {
 				t.Fatalf("day %d: no trusted key signs: %s, published %v", day, states(&set), words)
 			}
-			frozen := freeze(&set) // a reboot
-			var err error
-			if set, err = thaw(&frozen); err != nil {
-				t.Fatal(err)
-			}
-			day += rapid.SampledFrom([]int{1, 1, 1, 2, 15, 31}).Draw(t, "away")
+			set = reboot(t, set)
 		}
 	})
+}
+
+// reboot writes a set down and reads it again.
+func reboot(t *rapid.T, set Set) Set {
+	frozen := freeze(&set)
+	thawed, err := thaw(&frozen)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return thawed
 }
 
 // logged collects what a keeper says.
@@ -293,8 +309,15 @@ func TestConfigurationChanged(t *testing.T) {
 	}
 	k := r.keeper(path, now, r.keys[1].anchor(t))
 	keys := k.Status().TrustPoint[0].Keys
-	if len(keys) != 1 || keys[0].Tag != r.keys[1].dnskey.KeyTag() || len(glob(t, path+".replaced-*")) != 1 {
+	if len(keys) != 1 || keys[0].Tag != r.keys[1].dnskey.KeyTag() || len(glob(t, path+".replaced")) != 0 {
 		t.Errorf("keys %+v, files %v", keys, glob(t, path+"*"))
+	}
+	before := readFile(t, path)
+	if err := k.Refresh(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if after := readFile(t, path+".replaced"); !bytes.Equal(before, after) {
+		t.Error("the state of the previous configuration is not kept")
 	}
 }
 

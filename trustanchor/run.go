@@ -112,9 +112,7 @@ func (k *Keeper) observe(zone dnssec.Name, rrset *dnssec.RRset) (verified bool, 
 			k.c.Log.Error("the trust anchor state cannot be locked", "file", k.c.Path, "error", err)
 		} else {
 			defer unlock() //nolint:errcheck // closing the lock file loses nothing
-			if state, err := k.store.load(); err == nil && state != nil && state.Source == k.source {
-				k.adoptState(state)
-			}
+			k.reload()
 		}
 	}
 	s := k.set(zone)
@@ -132,6 +130,18 @@ func (k *Keeper) observe(zone dnssec.Name, rrset *dnssec.RRset) (verified bool, 
 	}
 	k.save(now)
 	return verified, nil
+}
+
+// reload takes over what another process has written meanwhile; the caller
+// holds k.mu and the lock of the file.
+func (k *Keeper) reload() {
+	state, err := k.store.load()
+	if err != nil || state == nil {
+		return // what this process knows is as good
+	}
+	if k.foreign = state.Source != k.source; !k.foreign {
+		k.adoptState(state)
+	}
 }
 
 // set returns the set of a zone; the caller holds k.mu.
@@ -154,6 +164,12 @@ func (k *Keeper) save(now time.Time) {
 	k.written = now
 	if k.c.Path == "" {
 		return
+	}
+	if k.foreign {
+		if _, err := k.store.setAside(".replaced"); err != nil {
+			k.c.Log.Error("the trust anchor state of the previous configuration cannot be kept", "file", k.c.Path, "error", err)
+		}
+		k.foreign = false
 	}
 	state := &saved{Source: k.source, Clock: k.clock}
 	for i := range k.sets {
@@ -193,9 +209,7 @@ func (k *Keeper) saveTime(now time.Time) {
 			return
 		}
 		defer unlock() //nolint:errcheck // closing the lock file loses nothing
-		if state, err := k.store.load(); err == nil && state != nil && state.Source == k.source {
-			k.adoptState(state)
-		}
+		k.reload()
 	}
 	k.save(now)
 }

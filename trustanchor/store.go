@@ -27,9 +27,9 @@ const (
 
 // saved is the contents of the state file.
 type saved struct {
-	Source string      `json:"configured"`   // see sourceOf
-	Clock  time.Time   `json:"clock"`        // a time that is certainly past
-	Zones  []savedZone `json:"trust_points"` //
+	Source string      `json:"configured"` // see sourceOf
+	Clock  time.Time   `json:"clock"`      // a time that is certainly past
+	Zones  []savedZone `json:"trust_points"`
 }
 
 type savedZone struct {
@@ -172,8 +172,8 @@ func syncDir(dir string) error {
 }
 
 // setAside moves the file out of the way and returns its new name.
-func (s store) setAside(why string, now time.Time) (string, error) {
-	name := fmt.Sprintf("%s.%s-%s", s.path, why, now.UTC().Format("20060102T150405"))
+func (s store) setAside(suffix string) (string, error) {
+	name := s.path + suffix
 	return name, os.Rename(s.path, name)
 }
 

@@ -1,6 +1,31 @@
-// Package trustanchor keeps the keys that all validation starts from: the two
-// root keys built in, a file that replaces them, and what RFC 5011 learned
-// since.
+// Package trustanchor keeps the keys that all validation starts from.
+//
+// They come from three places: the root's keys built in, a file that
+// replaces them (DS or DNSKEY lines, or IANA's root-anchors.xml with its
+// signature), and what the zone itself has said since under the eyes of a key
+// that was trusted already (RFC 5011). The last is a small machine for each key:
+//
+//	         NewKey            AddTime            KeyRem
+//	Start ------------> AddPend -------> Valid <----------> Missing
+//	  ^                    |               |      KeyPres      |
+//	  +--------------------+               |  RevBit           | RevBit
+//	         KeyRem                        v                   v
+//	                                    Revoked ----------> Removed
+//	                                            RemTime
+//
+// A key is told by its material, not by its tag. The parts, from the core
+// outwards:
+//
+//	reduce.go   Observe: one answer applied to a Set; one function for each event
+//	observe.go  Examine: which keys signed an answer
+//	set.go      Set, Key, State: what is known of one zone
+//	event.go    what changed, in words
+//	store.go    the state file
+//	clock.go    whether the host's clock can be believed
+//	keeper.go   Open, Anchors, Ready: all of it put together
+//	run.go      when the zone is asked
+//	status.go   what an administrator sees
+//	parse.go, xml.go, cms.go  files with anchors and their signature
 package trustanchor
 
 import (

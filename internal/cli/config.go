@@ -49,6 +49,8 @@ type ResolverConfig struct {
 	Forward              Forward  `toml:"forward"`
 	Port                 uint16   `toml:"port"`
 	Listen               string   `toml:"listen"`
+	ListenAllow          []string `toml:"listen_allow"`
+	TimeServers          []string `toml:"time_servers"`
 	CacheMB              int      `toml:"cache_mb"`
 	NSEC3MaxIterations   *uint16  `toml:"nsec3_max_iterations"`
 	SHA1                 string   `toml:"sha1"`
@@ -343,7 +345,10 @@ func defaults(system bool) *Config {
 		Hostname: hostFQDN(),
 		StateDir: defaultStateDir(system),
 		Log:      "text",
-		Resolver: ResolverConfig{Forward: Forward{Mode: "auto"}, Port: 53, CacheMB: 8, SHA1: "insecure"},
+		Resolver: ResolverConfig{
+			Forward: Forward{Mode: "auto"}, Port: 53, CacheMB: 8, SHA1: "insecure",
+			TimeServers: defaultTimeServers(),
+		},
 		Queue: QueueConfig{
 			MaxAge: Duration(5 * day), WarnAfter: Duration(4 * time.Hour),
 			MaxMessageMB: 50, MinFreeMB: 100,
@@ -351,6 +356,19 @@ func defaults(system bool) *Config {
 		},
 		Deliver: DeliverConfig{Port: 25, Connections: 50, ConnectionsPerDestination: 5, TLS: "dane"},
 	}
+}
+
+// defaultTimeServers are the names that the NTP clients of common systems ask
+// for. Through [resolver] listen they are answered even while the clock is
+// not set, or it never would be.
+func defaultTimeServers() []string {
+	out := []string{"pool.ntp.org", "time.cloudflare.com", "ntp.ubuntu.com", "time.google.com"}
+	for _, pool := range []string{"pool.ntp.org", "debian.pool.ntp.org", "openwrt.pool.ntp.org", "ubuntu.pool.ntp.org", "arch.pool.ntp.org"} {
+		for n := range 4 {
+			out = append(out, fmt.Sprintf("%d.%s", n, pool))
+		}
+	}
+	return out
 }
 
 // resolvePaths makes the names of files absolute, for the programs that read

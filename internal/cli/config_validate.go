@@ -45,6 +45,8 @@ func (c *Config) validate(data []byte) error {
 		{"relay.password_file", needs(c.Relay.PasswordFile, c.Relay.Username, "username")},
 		{"relay.host", ifSet(c.Relay.Host, hostname)},
 		{"rewrite.qualify_domain", ifSet(c.Rewrite.QualifyDomain, hostname)},
+		{"resolver.listen_allow", networks(c.Resolver.ListenAllow)},
+		{"submission.allow", networks(c.Submission.Allow)},
 		{"submission.listen", ifSet(c.Submission.Listen, listenAddr)},
 		{"submission.tls_cert", needs(c.Submission.TLSCert, c.Submission.TLSKey, "tls_key")},
 		{"submission.tls_key", needs(c.Submission.TLSKey, c.Submission.TLSCert, "tls_cert")},
@@ -55,11 +57,6 @@ func (c *Config) validate(data []byte) error {
 		if ck.err != nil {
 			key := toml.Key(strings.Split(ck.key, "."))
 			return fmt.Errorf("%s: %s: %w", c.at(data, key), ck.key, ck.err)
-		}
-	}
-	for _, cidr := range c.Submission.Allow {
-		if _, err := netip.ParsePrefix(cidr); err != nil {
-			return fmt.Errorf("%s: submission.allow: %q is no network; write it like \"192.168.1.0/24\"", c.at(data, toml.Key{"submission", "allow"}), cidr)
 		}
 	}
 	return c.validatePolicies(data)
@@ -154,6 +151,24 @@ func ifSet(v string, check func(string) error) error {
 		return nil
 	}
 	return check(v)
+}
+
+func networks(list []string) error {
+	_, err := parseNetworks(list)
+	return err
+}
+
+// parseNetworks reads networks in prefix notation.
+func parseNetworks(list []string) ([]netip.Prefix, error) {
+	var out []netip.Prefix
+	for _, s := range list {
+		prefix, err := netip.ParsePrefix(s)
+		if err != nil {
+			return nil, fmt.Errorf("%q is no network; write it like \"192.168.1.0/24\"", s)
+		}
+		out = append(out, prefix)
+	}
+	return out, nil
 }
 
 func needs(v, other, name string) error {

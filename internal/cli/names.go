@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"time"
 
 	"danepost/resolver"
 	"danepost/resolver/dnssec"
@@ -45,8 +46,8 @@ func openNames(c *Config, log *slog.Logger) (*names, error) {
 	return n, nil
 }
 
-// configuredAnchors reads the configuration's trust anchor file; none for the
-// built-in anchors.
+// configuredAnchors reads the configuration's trust anchor file, and checks
+// the signature over it where one is given; none for the built-in anchors.
 func configuredAnchors(c *Config) ([]trustanchor.Configured, error) {
 	file := c.Resolver.TrustAnchor
 	if file == "" {
@@ -55,6 +56,15 @@ func configuredAnchors(c *Config) ([]trustanchor.Configured, error) {
 	data, err := os.ReadFile(file)
 	if err != nil {
 		return nil, fmt.Errorf("resolver.trust_anchor: %w", err)
+	}
+	if name := c.Resolver.TrustAnchorSignature; name != "" {
+		signature, err := os.ReadFile(name)
+		if err != nil {
+			return nil, fmt.Errorf("resolver.trust_anchor_signature: %w", err)
+		}
+		if err := trustanchor.ICANN().VerifySignature(data, signature, time.Now()); err != nil {
+			return nil, fmt.Errorf("resolver.trust_anchor_signature: %s over %s: %w", name, file, err)
+		}
 	}
 	return trustanchor.Parse(file, data)
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/netip"
 	"time"
 
 	"danepost/queue/submit"
@@ -42,12 +41,9 @@ func (a *appliance) listenSMTP() (*service, error) {
 		Submit: a.gate.Accept, Hostname: a.config.Hostname, MaxSize: a.gate.MaxSize,
 		UsersFile: c.UsersFile, Now: time.Now, Log: a.log,
 	}
-	for _, cidr := range c.Allow {
-		prefix, err := netip.ParsePrefix(cidr)
-		if err != nil {
-			return nil, configError(err)
-		}
-		server.Allow = append(server.Allow, prefix)
+	var err error
+	if server.Allow, err = parseNetworks(c.Allow); err != nil {
+		return nil, configError(err)
 	}
 	cert, err := a.config.submissionCertificate()
 	if err != nil {

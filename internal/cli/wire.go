@@ -27,12 +27,12 @@ func resolverConfig(c *Config, log *slog.Logger) (resolver.Config, error) {
 	if n := c.Resolver.NSEC3MaxIterations; n != nil {
 		rc.Rules.MaxNSEC3Iterations = *n
 	}
-	for _, zone := range c.Resolver.NegativeTrustAnchors {
-		name, err := dnssec.ParseName(zone)
-		if err != nil {
-			return rc, fmt.Errorf("resolver.negative_trust_anchors: %q: %w", zone, err)
-		}
-		rc.NegativeAnchors = append(rc.NegativeAnchors, name)
+	var err error
+	if rc.NegativeAnchors, err = domainNames("resolver.negative_trust_anchors", c.Resolver.NegativeTrustAnchors); err != nil {
+		return rc, err
+	}
+	if rc.ClockNames, err = domainNames("resolver.time_servers", c.Resolver.TimeServers); err != nil {
+		return rc, err
 	}
 	if file := c.Resolver.RootHints; file != "" {
 		data, err := os.ReadFile(file)
@@ -57,6 +57,18 @@ func resolverConfig(c *Config, log *slog.Logger) (resolver.Config, error) {
 		}
 	}
 	return rc, nil
+}
+
+func domainNames(key string, list []string) ([]dnssec.Name, error) {
+	var out []dnssec.Name
+	for _, s := range list {
+		name, err := dnssec.ParseName(s)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %q: %w", key, s, err)
+		}
+		out = append(out, name)
+	}
+	return out, nil
 }
 
 func anyLoopback(hints []resolver.Nameserver) bool {

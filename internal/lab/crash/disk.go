@@ -49,11 +49,11 @@ type fileChange struct {
 	data []byte
 }
 
-// nameChange is a name's new inode in a directory, nil for none. A rename is
-// two, which stay together.
+// nameChange is a name's new inode in a directory, nil for none. A rename
+// takes another name, second, away with it.
 type nameChange struct {
-	name, second   string
-	inode, another *inode
+	name, second string
+	inode        *inode
 }
 
 // NewDisk models the tree below root, which exists and is empty.
