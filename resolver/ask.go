@@ -36,7 +36,7 @@ func (x *resolution) ask(d *delegation, q question) (*reply, *failure) {
 // learned makes a reply of what another resolution found out since this one
 // looked at the cache.
 func (x *resolution) learned(d *delegation, q question) *reply {
-	if f, ok := x.r.cache.get(cacheKey{q.name, q.qtype, kindFact}, x.now).(*fact); ok {
+	if f := x.factAt(q.name, q.qtype); f != nil {
 		return &reply{kind: answered, facts: []*fact{f}}
 	}
 	if d.forward {
