@@ -2,7 +2,6 @@ package resolver
 
 import (
 	"encoding/binary"
-	"time"
 
 	"danepost/resolver/dnssec"
 )
@@ -207,14 +206,24 @@ func (x *resolution) keepOutcome(q question, o *outcome) {
 	x.r.cache.put(key, o.settled(), o.expires)
 }
 
-// cachedOutcome returns the answer to a question from the cache: as callers
-// of Lookup get it, and a function for the whole of it.
-func (r *Resolver) cachedOutcome(q question, now time.Time) (*Answer, func() *outcome) {
-	switch v := r.cache.get(cacheKey{q.name, q.qtype, kindOutcome}, now).(type) {
+// cachedAnswer returns the answer to a question from the cache, nil if it has none.
+func (r *Resolver) cachedAnswer(q question) *Answer {
+	switch v := r.cache.get(cacheKey{q.name, q.qtype, kindOutcome}, r.now()).(type) {
 	case *kept:
-		return &v.answer, v.outcome
+		return &v.answer
 	case *outcome:
-		return v.answer, func() *outcome { return v }
+		return v.answer
 	}
-	return nil, nil
+	return nil
+}
+
+// cachedOutcome is cachedAnswer with what stands behind the answer.
+func (r *Resolver) cachedOutcome(q question) *outcome {
+	switch v := r.cache.get(cacheKey{q.name, q.qtype, kindOutcome}, r.now()).(type) {
+	case *kept:
+		return v.outcome()
+	case *outcome:
+		return v
+	}
+	return nil
 }

@@ -59,6 +59,7 @@ type Limits struct {
 	TCPIdleConns int           // kept in all
 
 	// Forwarding when port 53 is blocked.
+	ForwardTimeout time.Duration // of one UDP query to a recursive server, which may have to ask others first
 	ForwardProbes  int           // root servers tried before it counts as blocked
 	ForwardRecheck time.Duration // the way to the root is tried again this often
 
@@ -118,6 +119,7 @@ func DefaultLimits() Limits {
 		Servers:      4096,
 		TCPIdleConns: 32,
 
+		ForwardTimeout: 3 * time.Second,
 		ForwardProbes:  4,
 		ForwardRecheck: 10 * time.Minute,
 

@@ -11,8 +11,8 @@ import (
 // that are missing to judge what is known are fetched.
 func (r *Resolver) knownResponse(ctx context.Context, q Question) *Response {
 	k := question{q.Name, q.Type}
-	if _, whole := r.cachedOutcome(k, r.now()); whole != nil && !q.CD {
-		return whole().response(q, r.now())
+	if o := r.cachedOutcome(k); o != nil && !q.CD {
+		return o.response(q, r.now())
 	}
 	if o := r.special(k); o != nil {
 		return o.response(q, r.now())

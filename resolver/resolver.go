@@ -231,7 +231,7 @@ func (r *Resolver) Lookup(ctx context.Context, name string, qtype uint16) *Answe
 			Reason: "name-invalid", Text: err.Error(), EDE: edeOther}}
 	}
 	q := question{n, qtype}
-	if a, _ := r.cachedOutcome(q, r.now()); a != nil {
+	if a := r.cachedAnswer(q); a != nil {
 		return a
 	}
 	return r.resolve(ctx, q, true).answer
@@ -241,8 +241,8 @@ func (r *Resolver) Lookup(ctx context.Context, name string, qtype uint16) *Answe
 // same at the same time.
 func (r *Resolver) resolve(ctx context.Context, q question, check bool) *outcome {
 	if check {
-		if _, whole := r.cachedOutcome(q, r.now()); whole != nil {
-			return whole()
+		if o := r.cachedOutcome(q); o != nil {
+			return o
 		}
 	}
 	if o := r.special(q); o != nil {
