@@ -19,6 +19,8 @@ import (
 type netTransport struct {
 	lim    *Limits
 	dialer net.Dialer
+	// buffers are *[4096]byte: more than any server is told to send.
+	buffers sync.Pool
 
 	mu     sync.Mutex
 	idle   map[netip.AddrPort]*idleConn
@@ -31,7 +33,8 @@ type idleConn struct {
 }
 
 func newNetTransport(lim *Limits) *netTransport {
-	return &netTransport{lim: lim, idle: make(map[netip.AddrPort]*idleConn)}
+	return &netTransport{lim: lim, idle: make(map[netip.AddrPort]*idleConn),
+		buffers: sync.Pool{New: func() any { return new([4096]byte) }}}
 }
 
 // Exchange implements Transport.
@@ -52,14 +55,15 @@ func (t *netTransport) overUDP(ctx context.Context, x Exchange) ([]byte, error) 
 	if _, err := conn.Write(x.Message); err != nil {
 		return nil, err
 	}
-	var buf [4096]byte
+	buf := t.buffers.Get().(*[4096]byte)
+	defer t.buffers.Put(buf)
 	for {
 		n, err := conn.Read(buf[:])
 		if err != nil {
 			return nil, cause(ctx, err)
 		}
-		if x.Accept(buf[:n]) {
-			return append([]byte(nil), buf[:n]...), nil
+		if reply := append([]byte(nil), buf[:n]...); x.Accept(reply) {
+			return reply, nil
 		}
 	}
 }
