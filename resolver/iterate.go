@@ -84,7 +84,7 @@ const (
 
 // limitReached makes the failure of a resolution that ran past a limit.
 func limitReached(limit string, value any) *failure {
-	return fail(dnssec.Reason("limit-"+limit), edeOther, "gave up at the limit of %v %s for one resolution", value, limit)
+	return fail(dnssec.Reason("limit-"+limit), edeOther, "gave up at the limit of %v %s", value, limit)
 }
 
 // over returns why the resolution must end, nil if it need not.

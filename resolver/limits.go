@@ -70,6 +70,17 @@ type Limits struct {
 	ClientUDPMax int           // octets of a UDP answer
 }
 
+// of returns the limit on what is kept of a message that goes by this name.
+func (l *Limits) of(name string) int {
+	switch name {
+	case "rrs-per-rrset":
+		return l.RRsPerRRset
+	case "rrsets-per-name":
+		return l.RRsetsPerName
+	}
+	return l.MessageRecords
+}
+
 // DefaultLimits returns the table that holds unless a test says otherwise.
 func DefaultLimits() Limits {
 	return Limits{
