@@ -18,18 +18,18 @@ type Summary struct {
 	MessageSize int64              `json:"message_size"` // bytes
 	Sender      string             `json:"sender"`
 	Recipients  []SummaryRecipient `json:"recipients"`
-	NextAttempt int64              `json:"next_attempt,omitempty"` // Unix seconds of the earliest; 0 when none is due ever (all held)
-	Attempts    int                `json:"attempts"`               // of the recipient tried most often
+	NextAttempt int64              `json:"next_attempt"` // Unix seconds of the earliest; 0 when none is due ever (all held)
+	Attempts    int                `json:"attempts"`     // of the recipient tried most often
 	UID         uint32             `json:"uid"`
 }
 
 // SummaryRecipient is one recipient that has not ended.
 type SummaryRecipient struct {
 	Address     string `json:"address"`
-	DelayReason string `json:"delay_reason,omitempty"` // why it is late or held
-	State       string `json:"state"`                  // "ready", "running", "waiting" or "held"
+	DelayReason string `json:"delay_reason"` // why it is late or held
+	State       string `json:"state"`        // "ready", "running", "waiting" or "held"
 	Attempts    int    `json:"attempts"`
-	NextAttempt int64  `json:"next_attempt,omitempty"` // Unix seconds
+	NextAttempt int64  `json:"next_attempt"` // Unix seconds, 0 when held
 }
 
 // Detail is everything known about one message.
@@ -44,7 +44,7 @@ type Detail struct {
 // RecipientRecord is a recipient with its most recent attempts, oldest first.
 type RecipientRecord struct {
 	Recipient
-	Attempts []Attempt
+	Attempts []Attempt `json:"attempts"`
 }
 
 // Attempt is what one attempt brought.

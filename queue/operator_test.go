@@ -174,7 +174,7 @@ func TestListJSON(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := `{"queue_name":"incoming","queue_id":"` + id + `","arrival_time":1790000000,"message_size":4,"sender":"s@a.example",` +
-		`"recipients":[{"address":"r@b.example","state":"ready","attempts":0,"next_attempt":`
+		`"recipients":[{"address":"r@b.example","delay_reason":"","state":"ready","attempts":0,"next_attempt":`
 	if !strings.HasPrefix(string(got), want) {
 		t.Errorf("got  %s\nwant %s...", got, want)
 	}

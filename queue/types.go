@@ -28,10 +28,10 @@ type Envelope struct {
 
 // Recipient is one forward-path.
 type Recipient struct {
-	Address string
-	Notify  string // RFC 3461 NOTIFY: "", "NEVER" or a comma list of SUCCESS, FAILURE, DELAY
-	ORcpt   string // RFC 3461 ORCPT as given, e.g. "rfc822;a@b"
-	Hold    string // not empty: it enters the queue held, for this reason
+	Address string `json:"address"`
+	Notify  string `json:"notify,omitempty"` // RFC 3461 NOTIFY: "", "NEVER" or a comma list of SUCCESS, FAILURE, DELAY
+	ORcpt   string `json:"orcpt,omitempty"`  // RFC 3461 ORCPT as given, e.g. "rfc822;a@b"
+	Hold    string `json:"hold,omitempty"`   // not empty: it enters the queue held, for this reason
 }
 
 // Handler does the queue's outward work. The queue calls its methods from

@@ -20,11 +20,48 @@ func (x *resolution) ask(d *delegation, q question) (*reply, *failure) {
 	}
 	key := flightKey{cacheKey{q.name, q.qtype, kindFact}, string(d.zone)}
 	v, _ := x.r.flights.do(x, key, func() any {
+		if rep := x.learned(d, q); rep != nil {
+			return asked{rep, nil}
+		}
 		rep, fl := x.askServers(d, q)
+		if fl == nil {
+			x.share(rep)
+		}
 		return asked{rep, fl}
 	})
 	a := v.(asked)
 	return a.rep, a.fail
+}
+
+// learned makes a reply of what another resolution found out since this one
+// looked at the cache.
+func (x *resolution) learned(d *delegation, q question) *reply {
+	if f := x.factAt(q.name, q.qtype); f != nil {
+		return &reply{kind: answered, facts: []*fact{f}}
+	}
+	if d.forward {
+		return nil
+	}
+	name := q.name
+	if q.qtype == typeDS {
+		name = name.Parent()
+	}
+	for ; name.IsBelow(d.zone); name = name.Parent() {
+		if to := x.known(name); to != nil && !x.stuck[name] {
+			return &reply{kind: referred, to: to}
+		}
+	}
+	return nil
+}
+
+// share puts what a reply says into the cache, before others can ask again.
+func (x *resolution) share(rep *reply) {
+	for _, f := range rep.facts {
+		x.store(f)
+	}
+	if to := rep.to; to != nil && to.expires.After(x.now) && x.r.stubs[to.zone] == nil {
+		x.r.cache.put(cacheKey{to.zone, 0, kindDelegation}, to, to.expires)
+	}
 }
 
 func (x *resolution) askServers(d *delegation, q question) (*reply, *failure) {
@@ -262,7 +299,7 @@ func (x *resolution) cachedGlue(name dnssec.Name) []netip.Addr {
 
 // failed notes why a server was of no use.
 func (a *asking) failed(c *choice, why string) {
-	if c.tries >= a.x.r.lim.Tries {
+	if c.spent(&a.x.r.lim) {
 		c.done = true
 	}
 	if len(a.reasons) < 8 {

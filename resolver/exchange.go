@@ -15,8 +15,10 @@ import (
 // name in lower case when the case does not come back.
 func (x *resolution) exchange(c *choice, q question, d *delegation) (*message, error) {
 	e := &exchanging{x: x, c: c, q: q, d: d, traits: x.r.servers.traits(c.addr, x.now)}
-	if c.tries >= x.r.lim.Tries-1 && x.r.lim.Tries > 1 && !e.tcp {
-		e.edns = false // silence may be how it refuses EDNS
+	if c.tries >= x.r.lim.Tries-1 && x.r.lim.Tries > 1 && e.unheard && d.ds == nil && !d.fixed {
+		// Silence may be how it refuses EDNS. A server that is merely slow would
+		// answer this without signatures: never where they are expected.
+		e.edns = false
 	}
 	c.tries++
 	// Each turn of the loop gives up one thing, so there are few.
@@ -70,7 +72,7 @@ func (e *exchanging) once() (m *message, again bool, err error) {
 		return nil, false, e.failed(err)
 	}
 	if !e.tcp {
-		r.servers.answered(e.c.addr, time.Since(start), e.x.now)
+		r.servers.answered(e.c.addr, time.Since(start), e.edns, e.x.now)
 	}
 	switch {
 	case mangled && e.mix:
@@ -105,8 +107,11 @@ func (e *exchanging) query() *query {
 
 func (e *exchanging) send(x Exchange) ([]byte, error) {
 	wait := e.timeout
-	if x.TCP {
+	switch {
+	case x.TCP:
 		wait = e.x.r.lim.TCPTimeout
+	case e.d.forward:
+		wait = max(wait, e.x.r.lim.ForwardTimeout)
 	}
 	ctx, cancel := context.WithTimeout(e.x.ctx, wait)
 	defer cancel()
@@ -126,6 +131,9 @@ func (e *exchanging) failed(err error) error {
 		e.c.done = true // UDP was cut already: this server has no more to give
 	default:
 		s.timedOut(e.c.addr, now)
+		if isTimeout(err) {
+			e.c.waited += e.timeout
+		}
 	}
 	how := "UDP"
 	if e.tcp {

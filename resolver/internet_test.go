@@ -1,11 +1,10 @@
 package resolver
 
 import (
-	"context"
 	"crypto"
+	"encoding/hex"
 	"fmt"
 	"net/netip"
-	"os"
 	"sort"
 	"strings"
 	"sync"
@@ -25,8 +24,12 @@ var testNow = time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC)
 type internet struct {
 	t     testing.TB
 	zones map[string]*testZone
+	// byServer, if set, finds the one zone of a server faster than by looking at all.
+	byServer map[netip.Addr]*testZone
 	// tamper may change or drop (nil) what a server sends; nil leaves it alone.
 	tamper func(server netip.Addr, x Exchange, q, reply *dns.Msg) *dns.Msg
+	// raw may change the octets of a reply, or end the exchange with an error.
+	raw func(x Exchange, reply []byte) ([]byte, error)
 
 	mu      sync.Mutex
 	queries []string // "server name type"
@@ -37,8 +40,11 @@ type testZone struct {
 	servers []netip.Addr
 	rrs     map[string]map[uint16][]dns.RR // by owner and type
 	sigs    map[string]map[uint16][]dns.RR
-	key     *dns.DNSKEY
+	key     *dns.DNSKEY // the one that the DS is of
 	priv    crypto.Signer
+	signing *dns.DNSKEY // the one that signs data
+	signer  crypto.Signer
+	strayDS bool
 	names   []string // owners and empty non-terminals in canonical order
 	nsec    map[string]*dns.NSEC
 }
@@ -50,6 +56,9 @@ type zoneSpec struct {
 	servers  string
 	unsigned bool
 	records  string
+	alg      uint8 // default ECDSA P-256
+	twoKeys  bool  // one key for the DS, another for the data
+	strayDS  bool  // the DS set has one more, for a key that is not there, of another algorithm
 }
 
 func newInternet(t testing.TB, specs ...zoneSpec) *internet {
@@ -86,16 +95,36 @@ func (n *internet) add(s zoneSpec) {
 		n.t.Fatal(err)
 	}
 	if !s.unsigned {
-		z.key = &dns.DNSKEY{Hdr: dns.RR_Header{Name: s.name, Rrtype: dns.TypeDNSKEY, Class: 1, Ttl: 3600},
-			Flags: 257, Protocol: 3, Algorithm: dns.ECDSAP256SHA256}
-		priv, err := z.key.Generate(256)
-		if err != nil {
-			n.t.Fatal(err)
+		if s.alg == 0 {
+			s.alg = dns.ECDSAP256SHA256
 		}
-		z.priv = priv.(crypto.Signer)
+		z.key, z.priv = newKey(n.t, s, 257)
+		z.signing, z.signer = z.key, z.priv
 		z.put(z.key)
+		if s.twoKeys {
+			z.signing, z.signer = newKey(n.t, s, 256)
+			z.put(z.signing)
+		}
+		z.strayDS = s.strayDS
 	}
 	n.zones[s.name] = z
+}
+
+func newKey(t testing.TB, s zoneSpec, flags uint16) (*dns.DNSKEY, crypto.Signer) {
+	key := &dns.DNSKEY{Hdr: dns.RR_Header{Name: s.name, Rrtype: dns.TypeDNSKEY, Class: 1, Ttl: 3600},
+		Flags: flags, Protocol: 3, Algorithm: s.alg}
+	bits := 256
+	switch s.alg {
+	case dns.RSASHA256:
+		bits = 1024
+	case dns.ECDSAP384SHA384:
+		bits = 384
+	}
+	priv, err := key.Generate(bits)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key, priv.(crypto.Signer)
 }
 
 func (z *testZone) put(rr dns.RR) {
@@ -132,6 +161,11 @@ func (n *internet) delegate(z *testZone) {
 	}
 	if z.key != nil {
 		up.put(z.key.ToDS(dns.SHA256))
+	}
+	if z.strayDS {
+		stray := z.key.ToDS(dns.SHA256)
+		stray.Algorithm, stray.KeyTag = dns.ED25519, stray.KeyTag+1
+		up.put(stray)
 	}
 }
 
@@ -195,12 +229,16 @@ func (z *testZone) finish(t testing.TB) {
 }
 
 func (z *testZone) sign(t testing.TB, set []dns.RR) *dns.RRSIG {
+	key, signer := z.signing, z.signer
+	if set[0].Header().Rrtype == dns.TypeDNSKEY {
+		key, signer = z.key, z.priv
+	}
 	sig := &dns.RRSIG{
 		Hdr:       dns.RR_Header{Name: set[0].Header().Name, Rrtype: dns.TypeRRSIG, Class: 1, Ttl: set[0].Header().Ttl},
-		Algorithm: z.key.Algorithm, KeyTag: z.key.KeyTag(), SignerName: z.name,
+		Algorithm: key.Algorithm, KeyTag: key.KeyTag(), SignerName: z.name,
 		Inception: uint32(testNow.Add(-24 * time.Hour).Unix()), Expiration: uint32(testNow.Add(14 * 24 * time.Hour).Unix()),
 	}
-	if err := sig.Sign(z.priv, set); err != nil {
+	if err := sig.Sign(signer, set); err != nil {
 		t.Fatal(err)
 	}
 	return sig
@@ -214,204 +252,6 @@ func mustName(s string) dnssec.Name {
 	return n
 }
 
-// Exchange implements Transport.
-func (n *internet) Exchange(ctx context.Context, x Exchange) ([]byte, error) {
-	q := new(dns.Msg)
-	if err := q.Unpack(x.Message); err != nil {
-		n.t.Errorf("query does not parse: %v", err)
-		return nil, err
-	}
-	n.mu.Lock()
-	how := ""
-	if x.TCP {
-		how = " TCP"
-	}
-	n.queries = append(n.queries, fmt.Sprintf("%s %s %s%s", x.Server.Addr(),
-		strings.ToLower(q.Question[0].Name), dns.TypeToString[q.Question[0].Qtype], how))
-	n.mu.Unlock()
-	reply := n.serve(x.Server.Addr(), q)
-	if n.tamper != nil {
-		reply = n.tamper(x.Server.Addr(), x, q, reply)
-	}
-	if reply == nil {
-		return nil, os.ErrDeadlineExceeded
-	}
-	if size := q.IsEdns0(); !x.TCP && reply.Len() > 512 && (size == nil || reply.Len() > int(size.UDPSize())) {
-		reply = &dns.Msg{MsgHdr: reply.MsgHdr, Question: reply.Question}
-		reply.Truncated = true
-	}
-	reply.Compress = true
-	b, err := reply.Pack()
-	if err != nil {
-		n.t.Errorf("reply does not pack: %v", err)
-		return nil, err
-	}
-	if !x.Accept(b) {
-		return nil, os.ErrDeadlineExceeded
-	}
-	return b, nil
-}
-
-// serve answers as the authoritative server at that address would, nil if there is none.
-func (n *internet) serve(server netip.Addr, q *dns.Msg) *dns.Msg {
-	name, qtype := strings.ToLower(q.Question[0].Name), q.Question[0].Qtype
-	r := new(dns.Msg)
-	r.SetReply(q)
-	if o := q.IsEdns0(); o != nil {
-		r.SetEdns0(1232, o.Do())
-	}
-	var z *testZone
-	known := false
-	for _, c := range n.zones {
-		for _, a := range c.servers {
-			known = known || a == server
-			if a != server || !dns.IsSubDomain(c.name, name) {
-				continue
-			}
-			if qtype == dns.TypeDS && c.name == name && name != "." && z != nil {
-				continue // the parent, if it is here too, answers for DS
-			}
-			if z == nil || dns.CountLabel(c.name) > dns.CountLabel(z.name) || z.name == name && qtype == dns.TypeDS {
-				z = c
-			}
-		}
-	}
-	if !known {
-		return nil
-	}
-	if z == nil {
-		r.Rcode = dns.RcodeRefused
-		return r
-	}
-	z.answer(r, name, qtype)
-	return r
-}
-
-// answer fills r as RFC 1034 §4.3.2 and RFC 4035 §3.1 ask for.
-func (z *testZone) answer(r *dns.Msg, name string, qtype uint16) {
-	if cut := z.cut(name); cut != "" && !(cut == name && qtype == dns.TypeDS) {
-		r.Ns = append(r.Ns, z.rrs[cut][dns.TypeNS]...)
-		if len(z.rrs[cut][dns.TypeDS]) > 0 {
-			r.Ns = append(r.Ns, z.set(cut, dns.TypeDS)...)
-		} else if z.key != nil {
-			r.Ns = append(r.Ns, z.set(cut, dns.TypeNSEC)...)
-		}
-		for _, ns := range z.rrs[cut][dns.TypeNS] {
-			for _, t := range []uint16{dns.TypeA, dns.TypeAAAA} {
-				if g := z.rrs[ns.(*dns.NS).Ns]; dns.IsSubDomain(z.name, ns.(*dns.NS).Ns) {
-					r.Extra = append(r.Extra, g[t]...)
-				}
-			}
-		}
-		return
-	}
-	r.Authoritative = true
-	for range 8 {
-		if z.cut(name) != "" && !(z.cut(name) == name && qtype == dns.TypeDS) {
-			return
-		}
-		owner, wild := name, false
-		if !z.exists(name) {
-			owner, wild = z.wildcard(name), true
-			if owner == "" {
-				r.Rcode = dns.RcodeNameError
-				z.deny(r, name)
-				return
-			}
-		}
-		if wild {
-			z.cover(r, name)
-		}
-		target := ""
-		if c := z.rrs[owner][dns.TypeCNAME]; len(c) > 0 && qtype != dns.TypeCNAME {
-			r.Answer = append(r.Answer, z.expand(owner, name, dns.TypeCNAME)...)
-			target = c[0].(*dns.CNAME).Target
-		} else if len(z.rrs[owner][qtype]) > 0 {
-			r.Answer = append(r.Answer, z.expand(owner, name, qtype)...)
-			return
-		}
-		if target == "" {
-			r.Ns = append(r.Ns, z.set(z.name, dns.TypeSOA)...)
-			if z.key != nil {
-				z.cover(r, owner)
-			}
-			return
-		}
-		if !dns.IsSubDomain(z.name, target) {
-			return
-		}
-		name = target
-	}
-}
-
-func (z *testZone) set(name string, rt uint16) []dns.RR {
-	return append(append([]dns.RR(nil), z.rrs[name][rt]...), z.sigs[name][rt]...)
-}
-
-// expand gives a set of owner under another name.
-func (z *testZone) expand(owner, name string, rt uint16) []dns.RR {
-	var out []dns.RR
-	for _, rr := range z.set(owner, rt) {
-		c := dns.Copy(rr)
-		c.Header().Name = name
-		out = append(out, c)
-	}
-	return out
-}
-
-// exists reports whether name is there, empty non-terminals included.
-func (z *testZone) exists(name string) bool {
-	for _, n := range z.names {
-		if dns.IsSubDomain(name, n) {
-			return true
-		}
-	}
-	return false
-}
-
-func (z *testZone) encloser(name string) string {
-	for n := parentOf(name); ; n = parentOf(n) {
-		if z.exists(n) {
-			return n
-		}
-	}
-}
-
-func (z *testZone) wildcard(name string) string {
-	w := "*." + strings.TrimPrefix(z.encloser(name), ".")
-	if len(z.rrs[w]) > 0 {
-		return w
-	}
-	return ""
-}
-
-func (z *testZone) deny(r *dns.Msg, name string) {
-	r.Ns = append(r.Ns, z.set(z.name, dns.TypeSOA)...)
-	if z.key != nil {
-		z.cover(r, name)
-		z.cover(r, "*."+strings.TrimPrefix(z.encloser(name), "."))
-	}
-}
-
-// cover adds the NSEC that matches or covers name.
-func (z *testZone) cover(r *dns.Msg, name string) {
-	if z.key == nil {
-		return
-	}
-	at := z.names[0]
-	for _, n := range z.names {
-		if mustName(n).Compare(mustName(name)) <= 0 {
-			at = n
-		}
-	}
-	for _, rr := range r.Ns {
-		if rr.Header().Name == at && rr.Header().Rrtype == dns.TypeNSEC {
-			return
-		}
-	}
-	r.Ns = append(r.Ns, z.set(at, dns.TypeNSEC)...)
-}
-
 // count returns how many queries went out since the last call.
 func (n *internet) drain() []string {
 	n.mu.Lock()
@@ -423,23 +263,27 @@ func (n *internet) drain() []string {
 
 // resolver makes a Resolver for this internet; change may alter its configuration.
 func (n *internet) resolver(change func(*Config)) *Resolver {
-	root := n.zones["."]
-	c := Config{
-		Transport: n,
-		Now:       func() time.Time { return testNow },
-		Hints:     []Nameserver{{Name: mustName("ns1."), Addrs: root.servers}},
-		Anchors: func() []dnssec.Anchor {
-			ds := root.key.ToDS(dns.SHA256)
-			digest := make([]byte, len(ds.Digest)/2)
-			fmt.Sscanf(ds.Digest, "%x", &digest)
-			return []dnssec.Anchor{{Zone: dnssec.Root, DS: &dnssec.DS{
-				KeyTag: ds.KeyTag, Algorithm: ds.Algorithm, DigestType: ds.DigestType, Digest: digest}}}
-		},
-	}
+	c := n.config()
 	if change != nil {
 		change(&c)
 	}
 	r := New(c)
 	n.t.Cleanup(func() { r.Close() })
 	return r
+}
+
+// config is that of a resolver that trusts this internet's root.
+func (n *internet) config() Config {
+	root := n.zones["."]
+	return Config{
+		Transport: n,
+		Now:       func() time.Time { return testNow },
+		Hints:     []Nameserver{{Name: mustName("ns1."), Addrs: root.servers}},
+		Anchors: func() []dnssec.Anchor {
+			ds := root.key.ToDS(dns.SHA256)
+			digest, _ := hex.DecodeString(ds.Digest)
+			return []dnssec.Anchor{{Zone: dnssec.Root, DS: &dnssec.DS{
+				KeyTag: ds.KeyTag, Algorithm: ds.Algorithm, DigestType: ds.DigestType, Digest: digest}}}
+		},
+	}
 }

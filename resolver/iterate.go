@@ -143,7 +143,7 @@ func (x *resolution) local(q question) *fact {
 		return f
 	}
 	c := x.r.cache
-	if f, ok := c.get(cacheKey{q.name, q.qtype, kindFact}, x.now).(*fact); ok {
+	if f := x.factAt(q.name, q.qtype); f != nil {
 		return f
 	}
 	if q.qtype != TypeCNAME {
@@ -151,21 +151,23 @@ func (x *resolution) local(q question) *fact {
 		if f := x.seen[alias]; f != nil && f.set != nil {
 			return f
 		}
-		if f, ok := c.get(cacheKey{q.name, TypeCNAME, kindFact}, x.now).(*fact); ok && f.set != nil {
+		if f := x.factAt(q.name, TypeCNAME); f != nil && f.set != nil {
 			return f
 		}
 	}
 	if f, ok := c.get(cacheKey{q.name, 0, kindName}, x.now).(*fact); ok {
 		return f
 	}
-	if d := x.known(q.name); q.qtype == typeDS && d != nil && d.ds != nil && len(d.ds.Sigs) > 0 {
-		return d.dsFact()
+	if d := x.known(q.name); q.qtype == typeDS && d != nil {
+		if f := d.dsFact(); f != nil {
+			return f
+		}
 	}
 	for n := q.name.Parent(); n != dnssec.Root; n = n.Parent() {
 		if f, ok := c.get(cacheKey{n, 0, kindName}, x.now).(*fact); ok && f.secure() {
 			return f.denying(q)
 		}
-		if f, ok := c.get(cacheKey{n, TypeDNAME, kindFact}, x.now).(*fact); ok && f.set != nil && f.secure() {
+		if f := x.factAt(n, TypeDNAME); f != nil && f.set != nil && f.secure() {
 			c := *f
 			c.denied = false // that was about another name
 			return &c
@@ -202,6 +204,11 @@ func (x *resolution) store(f *fact) {
 	}
 	if old, ok := x.r.cache.get(k, x.now).(*fact); ok && old.outranks(f) {
 		return
+	}
+	if k.kind == kindFact && f.judged == nil {
+		if old := x.factAt(f.name, f.qtype); old != nil && old.outranks(f) {
+			return
+		}
 	}
 	x.r.cache.put(k, f, f.expires)
 }

@@ -44,22 +44,18 @@ func (x *resolution) settle(q question, judge func(*fact) dnssec.Verdict) (*fact
 	return f, v
 }
 
-// shun leaves the server of f out from now on, unless it had been asked
-// without EDNS: without DO it cannot send signatures, so it gets another try.
+// shun leaves the server of f out from now on. If it was asked without EDNS it
+// could not send signatures: the next resolution tries it with EDNS again.
 func (x *resolution) shun(f *fact) {
-	plain := false
-	x.r.servers.note(f.from, x.now, func(st *serverState) {
-		plain = x.now.Before(st.noEDNS)
-		st.noEDNS = time.Time{}
-	})
+	x.r.servers.note(f.from, x.now, func(st *serverState) { st.noEDNS = time.Time{} })
+	if f.rank == rankChained {
+		return // what came along with an alias was perhaps never the server's to tell: it is asked for that
+	}
 	next := make(map[netip.AddrPort]bool, len(x.avoid)+1)
 	for a := range x.avoid {
 		next[a] = true
 	}
-	// What came along with an alias was perhaps never the server's to tell: it is asked for that.
-	if !plain && f.rank != rankChained {
-		next[f.from] = true
-	}
+	next[f.from] = true
 	x.avoid = next
 }
 
@@ -67,6 +63,7 @@ func (x *resolution) shun(f *fact) {
 func (x *resolution) forget(f *fact) {
 	delete(x.seen, question{f.name, f.qtype})
 	x.r.cache.drop(cacheKey{f.name, f.qtype, kindFact})
+	x.r.cache.drop(cacheKey{f.name, f.qtype, kindOutcome})
 	if f.rcode == rcodeNXDomain {
 		x.r.cache.drop(cacheKey{f.name, 0, kindName})
 	}

@@ -41,8 +41,10 @@ type Limits struct {
 	DenialsPerZone int // kept for aggressive use (RFC 8198)
 
 	// Servers.
-	UDPSize      uint16        // announced (RFC 6891 §6.2.5, DNS flag day 2020)
-	Tries        int           // of one server for one question over UDP
+	UDPSize      uint16 // announced (RFC 6891 §6.2.5, DNS flag day 2020)
+	Tries        int    // of one server for one question over UDP, at least
+	MaxTries     int    // and at most, while its silence has not lasted Patience
+	Patience     time.Duration
 	UnknownRTT   time.Duration // taken for a server never asked
 	RTTBand      time.Duration // servers this close to the fastest share the load
 	MinTimeout   time.Duration // of one UDP query
@@ -57,6 +59,7 @@ type Limits struct {
 	TCPIdleConns int           // kept in all
 
 	// Forwarding when port 53 is blocked.
+	ForwardTimeout time.Duration // of one UDP query to a recursive server, which may have to ask others first
 	ForwardProbes  int           // root servers tried before it counts as blocked
 	ForwardRecheck time.Duration // the way to the root is tried again this often
 
@@ -101,6 +104,8 @@ func DefaultLimits() Limits {
 
 		UDPSize:      1232,
 		Tries:        3,
+		MaxTries:     6,
+		Patience:     2500 * time.Millisecond,
 		UnknownRTT:   376 * time.Millisecond,
 		RTTBand:      400 * time.Millisecond,
 		MinTimeout:   50 * time.Millisecond,
@@ -114,6 +119,7 @@ func DefaultLimits() Limits {
 		Servers:      4096,
 		TCPIdleConns: 32,
 
+		ForwardTimeout: 3 * time.Second,
 		ForwardProbes:  4,
 		ForwardRecheck: 10 * time.Minute,
 

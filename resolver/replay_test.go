@@ -16,8 +16,24 @@ import (
 	"testing/synctest"
 	"time"
 
+	"go.uber.org/goleak"
+
 	"danepost/internal/lab/replay"
 )
+
+// replayLine is the count of TestReplay, for the end of the output.
+var replayLine atomic.Value
+
+// TestMain looks for goroutines left behind, and has the count of the
+// recorded scenarios as the last line.
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+		if line, ok := replayLine.Load().(string); ok {
+			fmt.Println(line)
+		}
+		os.Exit(code)
+	}))
+}
 
 // recordedFolder is where recorded scenarios are, if there are any.
 func recordedFolder() string {
@@ -74,7 +90,7 @@ func TestReplay(t *testing.T) {
 	if total == 0 {
 		t.Skipf("no recorded scenarios in %s", dir)
 	}
-	fmt.Printf("replay: %d passed, %d failed, %d skipped of %d\n", passed.Load(), failed.Load(), skipped.Load(), total)
+	replayLine.Store(fmt.Sprintf("replay: %d passed, %d failed, %d skipped of %d", passed.Load(), failed.Load(), skipped.Load(), total))
 }
 
 func readScenario(t *testing.T, file string) *replay.Scenario {

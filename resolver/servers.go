@@ -16,6 +16,7 @@ type serverState struct {
 	srtt, rttvar time.Duration // RFC 6298 §2; zero while unknown
 	backoff      uint8         // timeouts in a row, each doubles the wait
 	deadUntil    time.Time
+	spokeEDNS    bool      // it answered a query with EDNS
 	noEDNS       time.Time // until when it is asked without EDNS
 	noCase       time.Time // until when it is asked without mixed case
 	lame         map[dnssec.Name]time.Time
@@ -74,6 +75,7 @@ type traits struct {
 	timeout time.Duration
 	edns    bool
 	mix     bool // letter case
+	unheard bool // it has answered nothing with EDNS yet
 	cookie  []byte
 }
 
@@ -85,6 +87,7 @@ func (s *servers) traits(a netip.AddrPort, now time.Time) traits {
 		timeout: s.timeout(st),
 		edns:    !now.Before(st.noEDNS),
 		mix:     !now.Before(st.noCase),
+		unheard: !st.spokeEDNS,
 		cookie:  append(s.clientCookie(a), st.cookie...),
 	}
 }
@@ -109,7 +112,7 @@ func (s *servers) clientCookie(a netip.AddrPort) []byte {
 }
 
 // answered records a reply and its round-trip time (RFC 6298 §2.2, §2.3).
-func (s *servers) answered(a netip.AddrPort, rtt time.Duration, now time.Time) {
+func (s *servers) answered(a netip.AddrPort, rtt time.Duration, edns bool, now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	f := family(a)
@@ -123,6 +126,7 @@ func (s *servers) answered(a netip.AddrPort, rtt time.Duration, now time.Time) {
 		st.srtt = (7*st.srtt + rtt) / 8
 	}
 	st.backoff, st.deadUntil = 0, time.Time{}
+	st.spokeEDNS = st.spokeEDNS || edns
 }
 
 // timedOut records that no reply came.
@@ -175,6 +179,18 @@ type choice struct {
 	name  dnssec.Name
 	tries int
 	done  bool // not to be asked again
+
+	waited time.Duration // for replies over UDP that did not come
+}
+
+// spent reports whether a server has had its chances: it refuses, or its
+// silence lasted. A quick server has short time-outs, and needs more of them
+// to show that it is gone and not just slow for a moment.
+func (c *choice) spent(lim *Limits) bool {
+	if c.tries < lim.Tries {
+		return false
+	}
+	return c.waited == 0 || c.waited >= lim.Patience || c.tries >= lim.MaxTries
 }
 
 // pick returns the next server to ask: at random among those whose expected

@@ -11,10 +11,7 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
-	"go.uber.org/goleak"
 )
-
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // listen serves the internet on real sockets, all servers on one port.
 func (n *internet) listen(addrs ...string) uint16 {

@@ -19,12 +19,12 @@ type trust struct {
 }
 
 func (t *trust) bytes() int {
-	size := 260 + len(t.Text) + 104*len(t.chain)
+	size := 128 + len(t.Text) + 96*len(t.chain)
 	if n := len(t.chain); n > 0 {
 		size += 8 * (len(t.chain[n-1].Keys) + len(t.chain[n-1].DS))
 	}
 	if t.keys != nil {
-		size += 400 * len(t.keys.List())
+		size += t.keys.Size()
 	}
 	return size
 }
@@ -126,9 +126,9 @@ func (x *resolution) nextCut(t *trust, name dnssec.Name, direct bool) *trust {
 // byReferral judges a cut by what the referral to it held. It returns nil where
 // that proves nothing: then the DS records must be asked for.
 func (x *resolution) byReferral(t *trust, d *delegation) *trust {
-	if d.ds != nil {
-		if p := t.keys.Verify(d.ds, x.now, &x.budget); p.Status == dnssec.Secure && p.Wildcard == "" {
-			return x.enterDS(t, d.ds, p)
+	if ds := d.dsSet(); ds != nil {
+		if p := t.keys.Verify(ds, x.now, &x.budget); p.Status == dnssec.Secure && p.Wildcard == "" {
+			return x.enterDS(t, ds, p)
 		}
 		return nil
 	}

@@ -51,7 +51,9 @@ func openAppliance(c *Config, log *slog.Logger) (*appliance, error) {
 	a := &appliance{config: c, log: log, queue: q, names: n}
 	a.deliverer = deliver.New(dc, n)
 	a.meter = newMeter(a.deliverer)
-	a.gate = submit.NewGate(gatePolicy(c), submit.Deps{Queue: q, Log: log})
+	a.gate = submit.NewGate(gatePolicy(c), submit.Deps{
+		Queue: q, ClockSet: func() bool { return n.anchors.Ready() == nil }, Log: log,
+	})
 	a.drop = &submit.Maildrop{Dir: c.Maildrop}
 	if err := a.drop.Create(); err != nil {
 		a.close()

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"danepost/deliver"
+	"danepost/queue/submit"
 )
 
 // checkPatience is how long check waits in each step of a session.
@@ -21,15 +22,20 @@ func runCheck(inv *invocation, args []string) error {
 	if fs.NArg() != 1 {
 		return usageError("usage: danepost check DOMAIN")
 	}
+	domain, err := submit.ASCIIDomain(fs.Arg(0))
+	if err != nil {
+		return usageError("check: %s; what stands behind the @ of an address is wanted", err)
+	}
 	c, err := inv.config()
 	if err != nil {
 		return err
 	}
 	log := quiet()
-	dc, err := deliverConfig(c, log)
+	dc, err := deliverRules(c)
 	if err != nil {
 		return configError(err)
 	}
+	dc.Log = log
 	// A person waits: no step has the minutes that mail may take, unless the
 	// configuration says how long.
 	for _, t := range []*time.Duration{&dc.Timeouts.Connect, &dc.Timeouts.Greeting, &dc.Timeouts.EHLO, &dc.Timeouts.STARTTLS} {
@@ -46,7 +52,7 @@ func runCheck(inv *invocation, args []string) error {
 	defer d.Close()
 	ctx, stop := untilSignal()
 	defer stop()
-	report := d.Check(ctx, fs.Arg(0))
+	report := d.Check(ctx, domain)
 	if *asJSON {
 		if err := json.NewEncoder(inv.Out).Encode(report); err != nil {
 			return err

@@ -40,7 +40,7 @@ func commands() []command {
 	return []command{
 		{"serve", "", "run the appliance: queue, socket, maildrop, listeners", runServe},
 		{"sendmail", "[OPTIONS] [RECIPIENT ...]", "take a message from standard input, as sendmail(1)", runSendmailCommand},
-		{"queue", "list|show|cat|retry|hold|release|remove|run", "look at the queue and act on it", runQueue},
+		{"queue", "list|show|cat|retry|hold|release|remove|run [ID ...]", "look at the queue and act on it", runQueue},
 		{"lookup", "NAME [TYPE]", "look a name up, validated, with its chain of trust", runLookup},
 		{"check", "DOMAIN", "what delivery to a domain would do, and why", runCheck},
 		{"anchor", "status|refresh", "the root's keys and how far they are trusted", runAnchor},
@@ -110,9 +110,12 @@ func (inv *invocation) dispatch(args []string) error {
 		inv.help(inv.Err)
 		return exitStatus(submit.ExitUsage)
 	}
-	if args[0] == "help" {
+	if args[0] == "help" && len(args) == 1 {
 		inv.help(inv.Out)
 		return nil
+	}
+	if args[0] == "help" {
+		args = []string{args[1], "--help"}
 	}
 	for _, c := range commands() {
 		if c.name == args[0] {
@@ -177,7 +180,7 @@ func (inv *invocation) helpFor(fs *pflag.FlagSet) {
 	}
 	for _, c := range commands() {
 		if c.name == fs.Name() {
-			fmt.Fprintf(inv.Out, "%s\n\nusage: danepost %s %s\n\n", c.about, c.name, c.args)
+			fmt.Fprintf(inv.Out, "%s\n\nusage: danepost %s\n\n", c.about, strings.TrimSpace(c.name+" "+c.args))
 		}
 	}
 	fmt.Fprint(inv.Out, fs.FlagUsages())

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -22,6 +21,8 @@ const defaultConfigFile = "/etc/danepost.toml"
 // read-only once loaded.
 type Config struct {
 	File string `toml:"-"` // where it was read from; "" when there was no file
+
+	asksSystem bool // see sockets
 
 	Hostname   string `toml:"hostname"`
 	StateDir   string `toml:"state_dir"`
@@ -48,6 +49,8 @@ type ResolverConfig struct {
 	Forward              Forward  `toml:"forward"`
 	Port                 uint16   `toml:"port"`
 	Listen               string   `toml:"listen"`
+	ListenAllow          []string `toml:"listen_allow"`
+	TimeServers          []string `toml:"time_servers"`
 	CacheMB              int      `toml:"cache_mb"`
 	NSEC3MaxIterations   *uint16  `toml:"nsec3_max_iterations"`
 	SHA1                 string   `toml:"sha1"`
@@ -232,9 +235,7 @@ func parseServer(s string) (netip.AddrPort, error) {
 // as one line that names file, line and key.
 func loadConfig(file, stateDir string, system bool) (*Config, error) {
 	c := defaults(system)
-	if c.File = file; file == "" {
-		c.File = defaultConfigFile
-	}
+	c.File = or(file != "", file, defaultConfigFile)
 	data, err := os.ReadFile(c.File)
 	switch {
 	case err == nil:
@@ -246,10 +247,15 @@ func loadConfig(file, stateDir string, system bool) (*Config, error) {
 	default:
 		return nil, fmt.Errorf("configuration: %w", err)
 	}
-	if stateDir != "" {
-		c.StateDir = stateDir
+	if c.StateDir == "" {
+		c.StateDir = defaultStateDir(system)
 	}
-	c.derive(system)
+	if err := c.resolvePaths(); err != nil {
+		return nil, fmt.Errorf("configuration: %w", err)
+	}
+	if err := c.derive(stateDir, system); err != nil {
+		return nil, fmt.Errorf("configuration: %w", err)
+	}
 	if err := c.validate(data); err != nil {
 		return nil, err
 	}
@@ -280,9 +286,25 @@ func (c *Config) decodeError(err error) error {
 	if _, scanErr := fmt.Sscanf(text, "line %d ", &line); scanErr == nil {
 		_, text, _ = strings.Cut(text, "(last key ")
 		text = strings.Replace(text, "):", ":", 1)
-		return fmt.Errorf("%s:%d: %s", c.File, line, text)
+		return fmt.Errorf("%s:%d: %s", c.File, line, plainTypes(text))
 	}
 	return fmt.Errorf("%s: %s", c.File, text)
+}
+
+// plainTypes says in the words of TOML what the decoder says in those of Go.
+func plainTypes(text string) string {
+	if key, _, ok := strings.Cut(text, ": type mismatch for "); ok {
+		return key + ": a table was expected"
+	}
+	key, rest, ok := strings.Cut(text, ": incompatible types: ")
+	_, want, _ := strings.Cut(rest, "destination has type ")
+	kind := map[string]string{
+		"string": "a text in quotes", "integer": "a whole number", "slice": "a list", "boolean": "true or false",
+	}[want]
+	if !ok || kind == "" {
+		return text
+	}
+	return key + ": " + kind + " was expected"
 }
 
 // lineOf finds the line on which key is set, 1 when it cannot tell. The
@@ -323,7 +345,10 @@ func defaults(system bool) *Config {
 		Hostname: hostFQDN(),
 		StateDir: defaultStateDir(system),
 		Log:      "text",
-		Resolver: ResolverConfig{Forward: Forward{Mode: "auto"}, Port: 53, CacheMB: 8, SHA1: "insecure"},
+		Resolver: ResolverConfig{
+			Forward: Forward{Mode: "auto"}, Port: 53, CacheMB: 8, SHA1: "insecure",
+			TimeServers: defaultTimeServers(),
+		},
 		Queue: QueueConfig{
 			MaxAge: Duration(5 * day), WarnAfter: Duration(4 * time.Hour),
 			MaxMessageMB: 50, MinFreeMB: 100,
@@ -333,17 +358,85 @@ func defaults(system bool) *Config {
 	}
 }
 
-// derive fills the paths that depend on others.
-func (c *Config) derive(system bool) {
-	if c.Socket == "" && system {
-		c.Socket = systemSocket
+// defaultTimeServers are the names that the NTP clients of common systems ask
+// for. Through [resolver] listen they are answered even while the clock is
+// not set, or it never would be.
+func defaultTimeServers() []string {
+	out := []string{"pool.ntp.org", "time.cloudflare.com", "ntp.ubuntu.com", "time.google.com"}
+	for _, pool := range []string{"pool.ntp.org", "debian.pool.ntp.org", "openwrt.pool.ntp.org", "ubuntu.pool.ntp.org", "arch.pool.ntp.org"} {
+		for n := range 4 {
+			out = append(out, fmt.Sprintf("%d.%s", n, pool))
+		}
 	}
-	if c.Socket == "" {
-		c.Socket = filepath.Join(c.StateDir, "danepost.sock")
+	return out
+}
+
+// resolvePaths makes the names of files absolute, for the programs that read
+// one configuration stand in different directories: what the file says counts
+// from where the file is.
+func (c *Config) resolvePaths() error {
+	if c.File == "" {
+		return nil
+	}
+	var err error
+	if c.File, err = filepath.Abs(c.File); err != nil {
+		return err
+	}
+	for _, path := range c.paths() {
+		if *path != "" && !filepath.IsAbs(*path) {
+			*path = filepath.Join(filepath.Dir(c.File), *path)
+		}
+	}
+	return nil
+}
+
+// paths are the values that name a file or a directory.
+func (c *Config) paths() []*string {
+	list := []*string{
+		&c.StateDir, &c.Socket, &c.Maildrop,
+		&c.Resolver.RootHints, &c.Resolver.TrustAnchor, &c.Resolver.TrustAnchorSignature,
+		&c.Deliver.CAFile, &c.Relay.PasswordFile, &c.Rewrite.Aliases,
+		&c.Submission.UsersFile, &c.Submission.TLSCert, &c.Submission.TLSKey,
+	}
+	for i := range c.Policy {
+		list = append(list, &c.Policy[i].PasswordFile)
+	}
+	return list
+}
+
+// derive applies --state-dir, which counts from where the caller stands, and
+// fills the paths that depend on others. Another state directory than the
+// configured one is another danepost, with a socket of its own.
+func (c *Config) derive(stateDir string, system bool) error {
+	moved := false
+	if stateDir != "" {
+		dir, err := filepath.Abs(stateDir)
+		if err != nil {
+			return err
+		}
+		c.StateDir, moved = dir, dir != filepath.Clean(c.StateDir)
 	}
 	if c.Maildrop == "" {
 		c.Maildrop = filepath.Join(c.StateDir, "maildrop")
 	}
+	switch {
+	case c.Socket != "":
+	case system && !moved:
+		c.Socket = systemSocket
+	default:
+		c.Socket = filepath.Join(c.StateDir, "danepost.sock")
+		c.asksSystem = !moved && (c.File == "" || c.File == defaultConfigFile)
+	}
+	return nil
+}
+
+// sockets are the places where a daemon may answer this caller: root's first,
+// unless the caller has a configuration or a state directory of his own.
+func (c *Config) sockets() []string {
+	if c.asksSystem {
+		return []string{systemSocket, c.Socket}
+	}
+	return []string{c.Socket}
 }
 
 // systemSocket is where root's daemon listens and every user's sendmail looks.
@@ -395,16 +488,4 @@ func containsFold(list []string, s string) bool {
 		}
 	}
 	return false
-}
-
-// listenAddr checks "host:port" for a listener.
-func listenAddr(s string) error {
-	host, _, err := net.SplitHostPort(s)
-	if err == nil && host != "" {
-		_, err = netip.ParseAddr(host)
-	}
-	if err != nil {
-		return fmt.Errorf("%q is no listening address; write it like \"127.0.0.1:25\"", s)
-	}
-	return nil
 }

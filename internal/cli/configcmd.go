@@ -2,9 +2,12 @@ package cli
 
 import (
 	"fmt"
+	"os"
 	"strings"
 	"text/tabwriter"
 	"time"
+
+	"danepost/queue/submit"
 )
 
 // runConfig is `danepost config check`: parse, explain, exit.
@@ -20,17 +23,49 @@ func runConfig(inv *invocation, args []string) error {
 	if err != nil {
 		return err
 	}
-	// What the files named hold belongs to it.
-	if _, err := resolverConfig(c, nil); err != nil {
-		return configError(err)
-	}
-	if _, err := configuredAnchors(c); err != nil {
+	if err := c.checkFiles(); err != nil {
 		return configError(err)
 	}
 	w := tabwriter.NewWriter(inv.Out, 0, 0, 2, ' ', 0)
 	defer w.Flush()
 	for _, line := range c.explain() {
 		fmt.Fprintf(w, "%s\t%s\n", line[0], line[1])
+	}
+	return nil
+}
+
+// checkFiles reads every file that the configuration names: what they hold
+// belongs to it.
+func (c *Config) checkFiles() error {
+	if _, err := resolverConfig(c, nil); err != nil {
+		return err
+	}
+	if _, err := configuredAnchors(c); err != nil {
+		return err
+	}
+	dc, err := deliverConfig(c, nil)
+	if err != nil {
+		return err
+	}
+	if dc.Roots != nil {
+		if _, err := dc.Roots(); err != nil {
+			return fmt.Errorf("deliver.ca_file: %w", err)
+		}
+	}
+	aliases, err := submit.LoadAliases(c.Rewrite.Aliases)
+	if err == nil {
+		err = aliases.Check()
+	}
+	if err != nil {
+		return fmt.Errorf("rewrite.aliases: %w", err)
+	}
+	if _, err := c.submissionCertificate(); err != nil {
+		return err
+	}
+	if file := c.Submission.UsersFile; file != "" {
+		if _, err := os.Stat(file); err != nil {
+			return fmt.Errorf("submission.users_file: %w", err)
+		}
 	}
 	return nil
 }
@@ -84,7 +119,7 @@ func (c *Config) explainForward() string {
 func (c *Config) explainDelivery() string {
 	to := fmt.Sprintf("to each domain's MX on port %d", c.Deliver.Port)
 	if c.Relay.Host != "" {
-		to = "everything through the relay " + c.Relay.Host
+		return "everything through the relay " + c.Relay.Host + ", verified by its TLSA records or a public authority where no policy says otherwise"
 	}
 	return to + ", level " + c.Deliver.TLS
 }

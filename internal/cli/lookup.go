@@ -7,9 +7,11 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"unicode"
 
 	"github.com/miekg/dns"
 
+	"danepost/queue/submit"
 	"danepost/resolver"
 	"danepost/resolver/dnssec"
 )
@@ -45,16 +47,9 @@ func runLookup(inv *invocation, args []string) error {
 	if fs.NArg() < 1 || fs.NArg() > 2 {
 		return usageError("usage: danepost lookup NAME [TYPE]")
 	}
-	name := fs.Arg(0)
-	if _, err := dnssec.ParseName(name); err != nil {
-		return usageError("lookup: %q is no domain name: %v", name, err)
-	}
-	qtype := dns.TypeA
-	if fs.NArg() == 2 {
-		var ok bool
-		if qtype, ok = parseType(fs.Arg(1)); !ok {
-			return usageError("lookup: unknown record type %q", fs.Arg(1))
-		}
+	name, qtype, err := parseQuestion(fs.Args())
+	if err != nil {
+		return err
 	}
 	c, err := inv.config()
 	if err != nil {
@@ -79,6 +74,40 @@ func runLookup(inv *invocation, args []string) error {
 		return exitStatus(1)
 	}
 	return nil
+}
+
+// parseQuestion reads NAME [TYPE]; the type is A where none is given.
+func parseQuestion(args []string) (name string, qtype uint16, err error) {
+	name = args[0]
+	if strings.ContainsFunc(name, func(r rune) bool { return r > unicode.MaxASCII }) {
+		if name, err = submit.ASCIIDomain(name); err != nil {
+			return "", 0, usageError("lookup: %s", err)
+		}
+	}
+	if _, err := dnssec.ParseName(name); err != nil {
+		return "", 0, usageError("lookup: %q is no domain name: %v", name, err)
+	}
+	if len(args) == 1 {
+		return name, dns.TypeA, nil
+	}
+	qtype, ok := parseType(args[1])
+	if !ok {
+		return "", 0, usageError("lookup: unknown record type %q", args[1])
+	}
+	if !verifiable(qtype) {
+		return "", 0, usageError("lookup: %s is no record type whose answer can be verified", typeWord(qtype))
+	}
+	return name, qtype, nil
+}
+
+// verifiable tells whether a type is one of records that signatures cover: no
+// pseudo type or question type (RFC 6895 §3.1), nor a signature itself.
+func verifiable(t uint16) bool {
+	switch t {
+	case dns.TypeNone, dns.TypeOPT, dns.TypeSIG, dns.TypeRRSIG:
+		return false
+	}
+	return t < 128 || t > 255
 }
 
 // parseType reads a type's mnemonic or TYPEn (RFC 3597 §5).

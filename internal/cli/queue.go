@@ -52,21 +52,13 @@ func withQueue(ctx context.Context, c *Config, f func(operator) error) error {
 			return err
 		}
 	}
-	log := backgroundLog()
-	if err := makeState(c); err != nil {
-		return err
-	}
-	q, err := openQueue(c, log)
+	a, err := openAppliance(c, backgroundLog())
 	if err != nil {
 		return err
 	}
-	defer q.Close()
-	gate := submit.NewGate(gatePolicy(c), submit.Deps{Queue: q, Log: log})
-	drop := submit.Maildrop{Dir: c.Maildrop}
-	if _, err := drop.Import(ctx, gate); err != nil {
-		return err
-	}
-	return f(direct{q, gate})
+	// What cannot be imported keeps nobody from what is in the queue.
+	err = a.importDrops(ctx)
+	return errors.Join(submit.OperatorError(f(direct{a.queue, a.gate})), err, a.close())
 }
 
 func listQueue(ctx context.Context, c *Config, f queue.Filter) (list []queue.Summary, err error) {

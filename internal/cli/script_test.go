@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/miekg/dns"
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
@@ -30,6 +31,7 @@ func TestScripts(t *testing.T) {
 			"exits":         exits,
 			"wait-for-file": waitForFile,
 			"http-get":      httpGet,
+			"dns-ask":       dnsAsk,
 		},
 	})
 }
@@ -81,4 +83,14 @@ func httpGet(ts *testscript.TestScript, neg bool, args []string) {
 	fmt.Fprintf(conn, "GET %s HTTP/1.0\r\nHost: x\r\n\r\n", args[1])
 	_, err = io.Copy(ts.Stdout(), conn)
 	ts.Check(err)
+}
+
+// dnsAsk prints what a name server says of a name's address.
+func dnsAsk(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: dns-ask address name")
+	}
+	m, err := dns.Exchange(new(dns.Msg).SetQuestion(dns.Fqdn(args[1]), dns.TypeA), args[0])
+	ts.Check(err)
+	fmt.Fprintln(ts.Stdout(), dns.RcodeToString[m.Rcode], m.Answer)
 }

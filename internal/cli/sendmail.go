@@ -7,10 +7,11 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/spf13/pflag"
 
 	"danepost/queue"
 	"danepost/queue/submit"
@@ -20,6 +21,22 @@ import (
 // for its next attempt.
 const lingerFor = 30 * time.Minute
 
+// sendmailHelp is the part of the grammar that people type; the man page has
+// the rest.
+const sendmailHelp = `  -t              take the recipients from To, Cc and Bcc as well
+  -i, -oi         a line with a lone dot does not end the message
+  -f ADDRESS      the envelope sender; "<>" for none
+  -F NAME         the full name for a From that is missing
+  -odi, -odq      wait for the first attempt; only queue
+  -v              say what happens
+  -N, -R, -V      what notices are wanted, what they hold, their ID (DSN)
+  -bs             speak SMTP on standard input and output
+  -bp, -bi, -bv   list the queue; check the aliases; say where mail would go
+  -bd, -q30m, -q  be the daemon; attempt what is queued, once
+
+The global flags stand before the command. sendmail(1) describes the rest.
+`
+
 // sendmail is one run as sendmail(1), mailq(1) or newaliases(1).
 type sendmail struct {
 	*invocation
@@ -28,8 +45,14 @@ type sendmail struct {
 	source submit.Source
 }
 
-// runSendmailCommand is `danepost sendmail`.
+// runSendmailCommand is `danepost sendmail`. Unlike the program of that name
+// it has a help.
 func runSendmailCommand(inv *invocation, args []string) error {
+	if len(args) == 1 && args[0] == "--help" {
+		inv.helpFor(pflag.NewFlagSet("sendmail", pflag.ContinueOnError))
+		fmt.Fprint(inv.Out, sendmailHelp)
+		return nil
+	}
 	return runSendmail(inv, append([]string{"sendmail"}, args...))
 }
 
@@ -168,14 +191,6 @@ func makeOwnMaildrop(c *Config) error {
 	return (&submit.Maildrop{Dir: c.Maildrop}).Create()
 }
 
-// sockets are the places where a daemon may answer this caller.
-func (c *Config) sockets() []string {
-	if c.File == "" && c.Socket != systemSocket && c.StateDir == defaultStateDir(false) {
-		return []string{systemSocket, c.Socket}
-	}
-	return []string{c.Socket}
-}
-
 func (s *sendmail) socket(ctx context.Context, r *submit.Request, content io.Reader) (submit.Submission, error) {
 	var err error
 	for _, path := range s.config.sockets() {
@@ -213,20 +228,11 @@ func detach(c *Config) error {
 	if err != nil {
 		return err
 	}
-	// The run leaves this directory, and with it what relative names mean.
 	args := []string{"danepost"}
 	if c.File != "" {
-		file, err := filepath.Abs(c.File)
-		if err != nil {
-			return err
-		}
-		args = append(args, "--config", file)
+		args = append(args, "--config", c.File)
 	}
-	state, err := filepath.Abs(c.StateDir)
-	if err != nil {
-		return err
-	}
-	args = append(args, "--state-dir", state, "queue", "run", "--linger", lingerFor.String())
+	args = append(args, "--state-dir", c.StateDir, "queue", "run", "--linger", lingerFor.String())
 	cmd := &exec.Cmd{Path: self, Args: args, Dir: "/", SysProcAttr: &syscall.SysProcAttr{Setsid: true}}
 	if err := cmd.Start(); err != nil {
 		return err

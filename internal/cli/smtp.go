@@ -3,9 +3,9 @@ package cli
 import (
 	"context"
 	"crypto/tls"
+	"fmt"
 	"io"
 	"net"
-	"net/netip"
 	"time"
 
 	"danepost/queue/submit"
@@ -41,23 +41,33 @@ func (a *appliance) listenSMTP() (*service, error) {
 		Submit: a.gate.Accept, Hostname: a.config.Hostname, MaxSize: a.gate.MaxSize,
 		UsersFile: c.UsersFile, Now: time.Now, Log: a.log,
 	}
-	for _, cidr := range c.Allow {
-		prefix, err := netip.ParsePrefix(cidr)
-		if err != nil {
-			return nil, configError(err)
-		}
-		server.Allow = append(server.Allow, prefix)
+	var err error
+	if server.Allow, err = parseNetworks(c.Allow); err != nil {
+		return nil, configError(err)
 	}
-	if c.TLSCert != "" {
-		cert, err := tls.LoadX509KeyPair(c.TLSCert, c.TLSKey)
-		if err != nil {
-			return nil, configError(err)
-		}
-		server.TLS = &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}
+	cert, err := a.config.submissionCertificate()
+	if err != nil {
+		return nil, configError(err)
+	}
+	if cert != nil {
+		server.TLS = &tls.Config{Certificates: []tls.Certificate{*cert}, MinVersion: tls.VersionTLS12}
 	}
 	ln, err := net.Listen("tcp", c.Listen)
 	if err != nil {
 		return nil, &submit.Error{Code: submit.ExitUnavailable, Text: "cannot listen for submissions ([submission] listen)", Err: err}
 	}
 	return &service{ln, func(ctx context.Context) error { return server.Serve(ctx, ln) }}, nil
+}
+
+// submissionCertificate reads tls_cert and tls_key of [submission]; nil
+// without them.
+func (c *Config) submissionCertificate() (*tls.Certificate, error) {
+	if c.Submission.TLSCert == "" {
+		return nil, nil
+	}
+	cert, err := tls.LoadX509KeyPair(c.Submission.TLSCert, c.Submission.TLSKey)
+	if err != nil {
+		return nil, fmt.Errorf("submission.tls_cert: %w", err)
+	}
+	return &cert, nil
 }

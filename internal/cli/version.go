@@ -13,6 +13,9 @@ func runVersion(inv *invocation, args []string) error {
 	if err := inv.parse(fs, args); err != nil {
 		return err
 	}
+	if fs.NArg() > 0 {
+		return usageError("version takes no arguments")
+	}
 	version, when := buildInfo()
 	date := ""
 	if !when.IsZero() {

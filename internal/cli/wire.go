@@ -27,12 +27,12 @@ func resolverConfig(c *Config, log *slog.Logger) (resolver.Config, error) {
 	if n := c.Resolver.NSEC3MaxIterations; n != nil {
 		rc.Rules.MaxNSEC3Iterations = *n
 	}
-	for _, zone := range c.Resolver.NegativeTrustAnchors {
-		name, err := dnssec.ParseName(zone)
-		if err != nil {
-			return rc, fmt.Errorf("resolver.negative_trust_anchors: %q: %w", zone, err)
-		}
-		rc.NegativeAnchors = append(rc.NegativeAnchors, name)
+	var err error
+	if rc.NegativeAnchors, err = domainNames("resolver.negative_trust_anchors", c.Resolver.NegativeTrustAnchors); err != nil {
+		return rc, err
+	}
+	if rc.ClockNames, err = domainNames("resolver.time_servers", c.Resolver.TimeServers); err != nil {
+		return rc, err
 	}
 	if file := c.Resolver.RootHints; file != "" {
 		data, err := os.ReadFile(file)
@@ -59,6 +59,18 @@ func resolverConfig(c *Config, log *slog.Logger) (resolver.Config, error) {
 	return rc, nil
 }
 
+func domainNames(key string, list []string) ([]dnssec.Name, error) {
+	var out []dnssec.Name
+	for _, s := range list {
+		name, err := dnssec.ParseName(s)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %q: %w", key, s, err)
+		}
+		out = append(out, name)
+	}
+	return out, nil
+}
+
 func anyLoopback(hints []resolver.Nameserver) bool {
 	for _, h := range hints {
 		for _, a := range h.Addrs {
@@ -70,9 +82,30 @@ func anyLoopback(hints []resolver.Nameserver) bool {
 	return false
 }
 
-// deliverConfig turns [deliver], [[policy]] and [relay] into what package
-// deliver takes.
+// deliverConfig is deliverRules with the passwords.
 func deliverConfig(c *Config, log *slog.Logger) (deliver.Config, error) {
+	dc, err := deliverRules(c)
+	if err != nil {
+		return dc, err
+	}
+	dc.Log = log
+	for i, p := range c.Policy {
+		if dc.Policies[i].Password, err = readPassword(p.PasswordFile); err != nil {
+			return dc, fmt.Errorf("policy %q: %w", p.Domain, err)
+		}
+	}
+	if dc.Relay != nil {
+		if dc.Relay.Password, err = readPassword(c.Relay.PasswordFile); err != nil {
+			return dc, fmt.Errorf("relay: %w", err)
+		}
+	}
+	return dc, nil
+}
+
+// deliverRules turns [deliver], [[policy]] and [relay] into what package
+// deliver takes. It reads no files: every caller of sendmail gets here, and
+// passwords are not for them.
+func deliverRules(c *Config) (deliver.Config, error) {
 	t := c.Deliver.Timeouts
 	dc := deliver.Config{
 		Hostname: c.Hostname, Port: c.Deliver.Port,
@@ -82,11 +115,11 @@ func deliverConfig(c *Config, log *slog.Logger) (deliver.Config, error) {
 			STARTTLS: time.Duration(t.STARTTLS), Mail: time.Duration(t.Mail), RCPT: time.Duration(t.Rcpt),
 			Data: time.Duration(t.Data), Block: time.Duration(t.Block), Dot: time.Duration(t.Dot),
 		},
-		Postmaster: c.Postmaster, MaxAge: time.Duration(c.Queue.MaxAge), Log: log,
+		Postmaster: c.Postmaster, MaxAge: time.Duration(c.Queue.MaxAge),
 	}
+	dc.Own = ownAddresses(c.Submission.Listen)
 	dc.SourceIPv4, _ = netip.ParseAddr(c.Deliver.SourceIPv4)
 	dc.SourceIPv6, _ = netip.ParseAddr(c.Deliver.SourceIPv6)
-	dc.Own = ownAddresses(c.Submission.Listen)
 	var err error
 	if dc.TLS, err = deliver.ParseLevel(c.Deliver.TLS); err != nil {
 		return dc, err
@@ -102,11 +135,7 @@ func deliverConfig(c *Config, log *slog.Logger) (deliver.Config, error) {
 		dc.Policies = append(dc.Policies, policy)
 	}
 	if c.Relay.Host != "" {
-		password, err := readPassword(c.Relay.PasswordFile)
-		if err != nil {
-			return dc, err
-		}
-		dc.Relay = &deliver.Relay{Host: c.Relay.Host, Port: c.Relay.Port, Username: c.Relay.Username, Password: password}
+		dc.Relay = &deliver.Relay{Host: c.Relay.Host, Port: c.Relay.Port, Username: c.Relay.Username}
 	}
 	return dc, dc.Validate()
 }
@@ -136,14 +165,24 @@ func ownAddresses(listen string) []netip.AddrPort {
 
 func deliverPolicy(p PolicyConfig) (deliver.Policy, error) {
 	out := deliver.Policy{Domain: p.Domain, Fingerprints: p.Fingerprints, Via: p.Via, Username: p.Username}
-	var err error
+	bare, below := strings.CutPrefix(p.Domain, ".")
+	if bare == "" {
+		return out, fmt.Errorf("policy %q: domain is missing", p.Domain)
+	}
+	name, err := submit.ASCIIDomain(bare)
+	if err != nil {
+		return out, fmt.Errorf("policy %q: %w", p.Domain, err)
+	}
+	out.Domain = or(below, ".", "") + strings.ToLower(name)
+	if p.PasswordFile != "" && p.Username == "" {
+		return out, fmt.Errorf("policy %q: password_file needs username", p.Domain)
+	}
 	if p.TLS != "" {
 		if out.TLS, err = deliver.ParseLevel(p.TLS); err != nil {
 			return out, fmt.Errorf("policy %q: %w", p.Domain, err)
 		}
 	}
-	out.Password, err = readPassword(p.PasswordFile)
-	return out, err
+	return out, nil
 }
 
 func rootsFrom(file string) (*x509.CertPool, error) {

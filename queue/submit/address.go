@@ -83,7 +83,7 @@ func parsePath(local, domain string, hasDomain bool) (Mailbox, error) {
 		return Mailbox{}, err
 	}
 	if hasDomain {
-		d, err := asciiDomain(domain)
+		d, err := ASCIIDomain(domain)
 		if err != nil {
 			return Mailbox{}, err
 		}
@@ -277,14 +277,14 @@ func (p *addressParser) domain(words []token) (string, error) {
 	for i, t := range words {
 		switch {
 		case t.kind == tokLiteral && len(words) == 1:
-			return asciiDomain("[" + t.text + "]")
+			return ASCIIDomain("[" + t.text + "]")
 		case t.kind == tokAtom && (i == 0 || words[i-1].is(".")), t.is("."):
 			b.WriteString(t.text)
 		default:
 			return "", p.fail("a domain that is none")
 		}
 	}
-	return asciiDomain(b.String())
+	return ASCIIDomain(b.String())
 }
 
 // next is the next token, white space and comments skipped.
@@ -424,9 +424,9 @@ func checkLocal(local string) error {
 	return nil
 }
 
-// asciiDomain checks a domain and returns it in A-labels, as DNS and SMTP
+// ASCIIDomain checks a domain and returns it in A-labels, as DNS and SMTP
 // carry it (RFC 5891). One dot at the end is dropped; case is kept.
-func asciiDomain(d string) (string, error) {
+func ASCIIDomain(d string) (string, error) {
 	if strings.HasPrefix(d, "[") {
 		return addressLiteral(d)
 	}

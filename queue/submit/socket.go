@@ -235,7 +235,7 @@ func (s *Server) answer(ctx context.Context, k *call, p peer, in io.Reader, w *a
 	switch k.Verb {
 	case verbCat:
 		if err := s.Operator.Cat(k.ID, w); err != nil {
-			return operatorError(err)
+			return OperatorError(err)
 		}
 		return w.finish(result{})
 	case verbRetry:
@@ -319,7 +319,7 @@ func (s *Server) list(ctx context.Context, f queue.Filter, p peer, w *answer) er
 	}
 	all, err := s.Operator.List(ctx, f)
 	if err != nil {
-		return operatorError(err)
+		return OperatorError(err)
 	}
 	for i := range all {
 		if err := w.entry(&all[i]); err != nil {
@@ -335,7 +335,7 @@ func (s *Server) show(id string, p peer, w *answer) error {
 		err = fmt.Errorf("%s: %w", clip(id), queue.ErrNotFound)
 	}
 	if err != nil {
-		return operatorError(err)
+		return OperatorError(err)
 	}
 	if err := w.entry(d); err != nil {
 		return err
@@ -343,8 +343,8 @@ func (s *Server) show(id string, p peer, w *answer) error {
 	return w.finish(result{})
 }
 
-// operatorError gives the queue's errors the exit codes of operator commands.
-func operatorError(err error) error {
+// OperatorError gives the queue's errors the exit codes of operator commands.
+func OperatorError(err error) error {
 	var coded *Error
 	switch {
 	case err == nil || errors.As(err, &coded):
@@ -388,7 +388,7 @@ func (w *answer) finish(r result) error { return w.frame(frameResult, r) }
 
 func (w *answer) done(d []queue.Done, err error) error {
 	if err != nil {
-		return operatorError(err)
+		return OperatorError(err)
 	}
 	return w.finish(result{Done: d})
 }
