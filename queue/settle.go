@@ -62,6 +62,9 @@ func (r *runner) settle(list []settlement) error {
 
 func (r *runner) trySettle(list []settlement) error {
 	p, err := r.plan(list)
+	if err == nil && len(p.updates) == 0 {
+		return nil // an operator removed them all meanwhile
+	}
 	if err == nil {
 		var files []string
 		files, err = r.q.store.settle(p.updates, p.notices, func(run *RunRecord) {
