@@ -16,7 +16,7 @@ func (s *session) auth() *failure {
 		return nil
 	}
 	if !s.proof.authenticated() {
-		return later("4.7.8", "the password for %s is not sent over a connection that is %s: the host must be verified (dane, verify or fingerprint)",
+		return later("4.7.8", "the password for %s is not sent over a connection that is no more than %s: the host must be verified (dane, verify or fingerprint)",
 			h.domain, s.proof.security)
 	}
 	m := chooseMechanism(s.ext["AUTH"], h.username, h.password)

@@ -140,7 +140,8 @@ func checkReport(t *testing.T, content []byte) {
 	}
 }
 
-// TestNobodyToTell: when there is no notice.
+// TestNobodyToTell: when there is no notice, and when that must not end the
+// matter.
 func TestNobodyToTell(t *testing.T) {
 	res := []queue.Result{{Address: "b@good.example", Outcome: queue.Failed, DSN: "5.0.0", Reason: "x"}}
 	for _, tc := range []struct {
@@ -150,22 +151,23 @@ func TestNobodyToTell(t *testing.T) {
 		notify string
 		pm     string
 		next   bool
-		want   bool
+		want   bool // a notice is sent
+		held   bool // the recipients are kept instead
 	}{
-		{"failure by default", queue.NoticeFailure, "a@b", "", "", false, true},
-		{"failure wanted", queue.NoticeFailure, "a@b", "SUCCESS,FAILURE", "", false, true},
-		{"failure not wanted", queue.NoticeFailure, "a@b", "SUCCESS,DELAY", "", false, false},
-		{"never", queue.NoticeFailure, "a@b", "NEVER", "", false, false},
-		{"delay by default", queue.NoticeDelay, "a@b", "", "", false, true},
-		{"delay wanted", queue.NoticeDelay, "a@b", "delay", "", false, true},
-		{"delay not wanted", queue.NoticeDelay, "a@b", "FAILURE", "", false, false},
-		{"success not by default", queue.NoticeSuccess, "a@b", "", "", false, false},
-		{"success wanted", queue.NoticeSuccess, "a@b", "SUCCESS", "", false, true},
-		{"success, the next host's business", queue.NoticeSuccess, "a@b", "SUCCESS", "", true, false},
-		{"bounce of a bounce without postmaster", queue.NoticeFailure, "", "", "", false, false},
-		{"bounce of a bounce", queue.NoticeFailure, "", "", "p@b", false, true},
-		{"bounce of a bounce to the postmaster", queue.NoticeFailure, "", "", "B@good.example", false, false},
-		{"late bounce", queue.NoticeDelay, "", "", "p@b", false, false},
+		{"failure by default", queue.NoticeFailure, "a@b", "", "", false, true, false},
+		{"failure wanted", queue.NoticeFailure, "a@b", "SUCCESS,FAILURE", "", false, true, false},
+		{"failure not wanted", queue.NoticeFailure, "a@b", "SUCCESS,DELAY", "", false, false, false},
+		{"never", queue.NoticeFailure, "a@b", "NEVER", "", false, false, false},
+		{"delay by default", queue.NoticeDelay, "a@b", "", "", false, true, false},
+		{"delay wanted", queue.NoticeDelay, "a@b", "delay", "", false, true, false},
+		{"delay not wanted", queue.NoticeDelay, "a@b", "FAILURE", "", false, false, false},
+		{"success not by default", queue.NoticeSuccess, "a@b", "", "", false, false, false},
+		{"success wanted", queue.NoticeSuccess, "a@b", "SUCCESS", "", false, true, false},
+		{"success, the next host's business", queue.NoticeSuccess, "a@b", "SUCCESS", "", true, false, false},
+		{"bounce of a bounce without postmaster", queue.NoticeFailure, "", "", "", false, false, true},
+		{"bounce of a bounce", queue.NoticeFailure, "", "", "p@b", false, true, false},
+		{"bounce of a bounce to the postmaster", queue.NoticeFailure, "", "", "B@good.example", false, false, true},
+		{"late bounce", queue.NoticeDelay, "", "", "p@b", false, false, false},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			r := newRig(t, "", func(c *Config) { c.Postmaster = tc.pm })
@@ -173,7 +175,8 @@ func TestNobodyToTell(t *testing.T) {
 			it.Envelope.Sender, it.Recipients[0].Notify = tc.sender, tc.notify
 			res := []queue.Result{res[0]}
 			res[0].NotifiesNext = tc.next
-			if n := r.Notice(it, tc.kind, res); (n != nil) != tc.want {
+			n := r.Notice(it, tc.kind, res)
+			if sent, held := n != nil && n.Hold == "", n != nil && n.Hold != ""; sent != tc.want || held != tc.held {
 				t.Errorf("got %+v", n)
 			}
 		})

@@ -26,15 +26,22 @@ func (d *Deliverer) findRoute(ctx context.Context, h hop) route {
 func (d *Deliverer) findGroup(ctx context.Context, r *route, i int) []*hostFacts {
 	facts := make([]*hostFacts, len(r.groups[i]))
 	var wg sync.WaitGroup
+	inline := func() {} // the last look-up needs no goroutine
 	for k, c := range r.groups[i] {
 		f := &hostFacts{candidate: c, tlsa: map[string]*resolver.Answer{}}
 		facts[k] = f
 		if r.literal.IsValid() {
 			continue
 		}
-		wg.Go(func() { f.a = d.resolver.Lookup(ctx, f.host, resolver.TypeA) })
 		wg.Go(func() { f.aaaa = d.resolver.Lookup(ctx, f.host, resolver.TypeAAAA) })
+		a := func() { f.a = d.resolver.Lookup(ctx, f.host, resolver.TypeA) }
+		if k < len(r.groups[i])-1 {
+			wg.Go(a)
+		} else {
+			inline = a
+		}
 	}
+	inline()
 	wg.Wait()
 	if r.mx && slices.ContainsFunc(facts, func(f *hostFacts) bool { return d.isOwn(f, r.hop.port) }) {
 		r.cut(i)

@@ -364,6 +364,13 @@ func TestLogLines(t *testing.T) {
 		if s := log.String(); strings.Count(s, "msg=deferred") != 1 || !strings.Contains(s, "id="+other) || strings.Contains(s, "id="+first) {
 			t.Errorf("after one attempt:\n%s", s)
 		}
+		for _, key := range []string{
+			"id", "from", "to", "domain", "host", "address", "security", "tls", "match", "mx_status", "reply", "dsn", "attempts", "delay_ms", "reason",
+		} {
+			if !strings.Contains(log.String(), " "+key+"=") {
+				t.Errorf("no key %s in\n%s", key, log.String())
+			}
+		}
 		log.Reset()
 		time.Sleep(2 * time.Hour)
 		runAll(t, q, h, 0)

@@ -62,6 +62,9 @@ func (r *runner) settle(list []settlement) error {
 
 func (r *runner) trySettle(list []settlement) error {
 	p, err := r.plan(list)
+	if err == nil && len(p.updates) == 0 {
+		return nil // an operator removed them all meanwhile
+	}
 	if err == nil {
 		var files []string
 		files, err = r.q.store.settle(p.updates, p.notices, func(run *RunRecord) {
@@ -143,13 +146,13 @@ func (r *runner) fates(p *plan, s settlement) (map[NoticeKind][]due, error) {
 		if f.tell {
 			tell[f.kind] = append(tell[f.kind], due{f.result, len(p.updates) - 1, f.next})
 		}
-		p.note(s, n.recipient, f, a.result.Outcome)
+		p.note(s, n.recipient, f, a.result.Outcome, a.wall)
 	}
 	return tell, nil
 }
 
 // note counts a fate and logs what the handler did not.
-func (p *plan) note(s settlement, r recipient, f fate, attempted Outcome) {
+func (p *plan) note(s settlement, r recipient, f fate, attempted Outcome, now time.Time) {
 	word := ""
 	switch {
 	case f.result.Outcome == Delivered:
@@ -165,10 +168,15 @@ func (p *plan) note(s settlement, r recipient, f fate, attempted Outcome) {
 	if word == "" {
 		return
 	}
+	_, domain := cutAddress(r.Address)
+	// The keys are those of an attempt's line, so that one search finds both;
+	// what only a connection could show is empty.
 	p.lines = append(p.lines, logLine{word, []slog.Attr{
 		slog.String("id", s.item.ID), slog.String("from", s.item.Envelope.Sender), slog.String("to", r.Address),
-		slog.String("domain", s.item.Destination), slog.String("host", f.result.Host), slog.String("dsn", f.result.DSN),
-		slog.Int("attempts", f.next.Attempts), slog.String("reason", f.result.Reason),
+		slog.String("domain", domain), slog.String("host", f.result.Host), slog.String("address", ""),
+		slog.String("security", ""), slog.String("tls", ""), slog.String("match", ""), slog.String("mx_status", ""),
+		slog.String("reply", f.result.Reply), slog.String("dsn", f.result.DSN), slog.Int("attempts", f.next.Attempts),
+		slog.Int64("delay_ms", now.Sub(s.item.Arrived).Milliseconds()), slog.String("reason", f.result.Reason),
 	}})
 }
 

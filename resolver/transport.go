@@ -19,13 +19,16 @@ import (
 type netTransport struct {
 	lim    *Limits
 	dialer net.Dialer
-	// buffers are *[4096]byte: more than any server is told to send.
-	buffers sync.Pool
+
+	buffers sync.Pool // of *[maxUDP]byte
 
 	mu     sync.Mutex
 	idle   map[netip.AddrPort]*idleConn
 	closed bool
 }
+
+// maxUDP is how much of a datagram is read; a longer one than was offered to take is cut.
+const maxUDP = 4096
 
 type idleConn struct {
 	net.Conn
@@ -33,8 +36,7 @@ type idleConn struct {
 }
 
 func newNetTransport(lim *Limits) *netTransport {
-	return &netTransport{lim: lim, idle: make(map[netip.AddrPort]*idleConn),
-		buffers: sync.Pool{New: func() any { return new([4096]byte) }}}
+	return &netTransport{lim: lim, idle: make(map[netip.AddrPort]*idleConn)}
 }
 
 // Exchange implements Transport.
@@ -55,14 +57,18 @@ func (t *netTransport) overUDP(ctx context.Context, x Exchange) ([]byte, error) 
 	if _, err := conn.Write(x.Message); err != nil {
 		return nil, err
 	}
-	buf := t.buffers.Get().(*[4096]byte)
+	buf, ok := t.buffers.Get().(*[maxUDP]byte)
+	if !ok {
+		buf = new([maxUDP]byte)
+	}
 	defer t.buffers.Put(buf)
 	for {
 		n, err := conn.Read(buf[:])
 		if err != nil {
 			return nil, cause(ctx, err)
 		}
-		if reply := append([]byte(nil), buf[:n]...); x.Accept(reply) {
+		reply := append([]byte(nil), buf[:n]...) // Accept may keep it, so it must not be the pool's
+		if x.Accept(reply) {
 			return reply, nil
 		}
 	}

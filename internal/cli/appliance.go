@@ -105,6 +105,7 @@ func (t *tasks) run(f func() error) {
 // rest ends too. yield, if it is not nil, is called when a daemon asks for
 // the queue.
 func (a *appliance) work(ctx context.Context, run func(context.Context) error, yield func()) error {
+	defer lessCollecting()()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	services, err := a.listen()

@@ -31,11 +31,10 @@ func runCheck(inv *invocation, args []string) error {
 		return err
 	}
 	log := quiet()
-	dc, err := deliverRules(c)
+	dc, err := deliverConfig(c, log)
 	if err != nil {
 		return configError(err)
 	}
-	dc.Log = log
 	// A person waits: no step has the minutes that mail may take, unless the
 	// configuration says how long.
 	for _, t := range []*time.Duration{&dc.Timeouts.Connect, &dc.Timeouts.Greeting, &dc.Timeouts.EHLO, &dc.Timeouts.STARTTLS} {

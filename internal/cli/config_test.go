@@ -48,6 +48,7 @@ func TestConfigErrorsNameFileLineAndKey(t *testing.T) {
 		{"second policy", "[[policy]]\ndomain = \"a.example\"\n\n[[policy]]\ndomain = \"A.example.\"\n", `:4: policy "A.example.": there are two`},
 		{"policy's domain", "[[policy]]\ndomain = \"a b\"\n", `:1: policy "a b": `},
 		{"policy's password without user", "[[policy]]\ndomain = \"a\"\nvia = \"b:25\"\npassword_file = \"x\"\n", `needs username`},
+		{"socket", "socket = \"/" + strings.Repeat("x", 100) + "\"\n", `:1: socket: /xxx`},
 		{"rewrite", "[rewrite]\nsender = \"root\"\n", `"root" is no address`},
 	}
 	for _, tt := range tests {

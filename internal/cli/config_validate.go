@@ -21,6 +21,7 @@ func (c *Config) validate(data []byte) error {
 		{"log", oneOf(c.Log, "text", "json")},
 		{"hostname", hostname(c.Hostname)},
 		{"postmaster", mailbox(c.Postmaster)},
+		{"socket", socketPath(c.Socket)},
 		{"resolver.port", within(c.Resolver.Port, 1, 65535)},
 		{"resolver.sha1", oneOf(c.Resolver.SHA1, "insecure", "validate")},
 		{"resolver.listen", ifSet(c.Resolver.Listen, listenAddr)},
@@ -104,6 +105,15 @@ func (c *Config) at(data []byte, key toml.Key) string {
 		return "configuration"
 	}
 	return fmt.Sprintf("%s:%d", c.File, lineOf(data, key))
+}
+
+// socketPath leaves room in the 107 bytes of a socket's address for the name
+// under which it is made.
+func socketPath(s string) error {
+	if len(s) > 98 {
+		return fmt.Errorf("%s is longer than the 98 bytes a socket's path may have; set a shorter one", s)
+	}
+	return nil
 }
 
 func oneOf(v string, words ...string) error {

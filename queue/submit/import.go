@@ -58,18 +58,22 @@ func (d *Maildrop) names() ([]string, error) {
 // that an import which was cut off between the two steps queues nothing
 // twice. Files that are not whole or not what they should be are set aside
 // with one line in the log. A failure that may pass leaves the file for the
-// next import and is returned. Only the holder of the queue's lock imports.
+// next import and is returned; one that is a single file's holds up no other.
+// Only the holder of the queue's lock imports.
 func (d *Maildrop) Import(ctx context.Context, g *Gate) (n int, err error) {
 	names, err := d.names()
 	if err != nil {
 		return 0, err
 	}
+	var unreadable error
 	for _, name := range names {
 		err := d.importOne(ctx, g, name)
 		switch code := ExitCode(err); {
 		case err == nil:
 			n++
 		case errors.Is(err, fs.ErrNotExist):
+		case errors.Is(err, errUnreadable):
+			unreadable = err
 		case code == ExitTempFail || ctx.Err() != nil:
 			return n, err
 		default:
@@ -82,8 +86,12 @@ func (d *Maildrop) Import(ctx context.Context, g *Gate) (n int, err error) {
 		defer g.keyed.Unlock()
 		q.ForgetDrops(func(key string) bool { return d.remembers(key, g.now()) })
 	}
-	return n, nil
+	return n, unreadable
 }
+
+// errUnreadable says that a file may not be opened. It was accepted, so it
+// waits until the rights are mended.
+var errUnreadable = errors.New("the daemon's user must be a member of the maildrop's group (danepost-drop)")
 
 // remembers tells whether a key may still be seen again.
 func (d *Maildrop) remembers(key string, now time.Time) bool {
@@ -110,7 +118,10 @@ func (d *Maildrop) importOne(ctx context.Context, g *Gate, name string) error {
 		if errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
-		if errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.ENXIO) {
+		if errors.Is(err, fs.ErrPermission) {
+			return tempf(errUnreadable, "cannot read %s", path)
+		}
+		if errors.Is(err, syscall.ENXIO) {
 			return dataf("it cannot be opened: %v", err)
 		}
 		return tempf(err, "cannot read the maildrop")

@@ -233,6 +233,26 @@ func TestImportRefuses(t *testing.T) {
 	}
 }
 
+// TestImportUnreadable: a file that the daemon's user may not open was
+// accepted, so it waits for better rights, and holds up no other.
+func TestImportUnreadable(t *testing.T) {
+	if os.Geteuid() == 0 {
+		t.Skip("root may open everything")
+	}
+	d := newDropTest(t)
+	shut := d.drop(t, "Subject: shut\n\nx\n")
+	must(t, os.Chmod(shut, 0))
+	d.drop(t, "Subject: good\n\nx\n")
+	n, err := d.Import(context.Background(), d.gate)
+	if n != 1 || ExitCode(err) != ExitTempFail || !strings.Contains(err.Error(), filepath.Base(shut)) {
+		t.Errorf("imported %d, %v", n, err)
+	}
+	must(t, os.Chmod(shut, 0o600))
+	if n, err := d.Import(context.Background(), d.gate); n != 1 || err != nil {
+		t.Errorf("with rights: imported %d, %v", n, err)
+	}
+}
+
 func must(t *testing.T, err error) {
 	t.Helper()
 	if err != nil {

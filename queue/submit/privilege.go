@@ -16,11 +16,15 @@ type DropGroup struct {
 // HoldGroup lowers the effective group to the caller's own. Setgid reports
 // whether there was anything to lower; then the caller is not the one whose
 // files the program works with, and neither its environment nor a file it
-// names may configure anything.
+// names may configure anything. Root needs no group to write anywhere, and may
+// name what he likes.
 func HoldGroup() (*DropGroup, error) {
 	g := &DropGroup{real: os.Getgid(), drop: os.Getegid()}
 	if !g.Setgid() {
 		return g, nil
+	}
+	if os.Getuid() == 0 {
+		return g, g.Release()
 	}
 	if err := syscall.Setresgid(-1, g.real, -1); err != nil {
 		return nil, &Error{Code: ExitOSErr, Text: "cannot lower the group", Err: err}

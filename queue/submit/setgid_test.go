@@ -68,6 +68,9 @@ func TestSetgidDrop(t *testing.T) {
 
 // importAsOwner begins as root.
 func importAsOwner(t *testing.T, dir string) {
+	if g, err := HoldGroup(); err != nil || g.Setgid() || os.Getegid() != os.Getgid() {
+		t.Fatalf("root is taken for somebody else: %v", err)
+	}
 	d := &Maildrop{Dir: filepath.Join(dir, "maildrop")}
 	must(t, BecomeOwner(dir, d.Dir))
 	if os.Geteuid() != 60997 || syscall.Setresuid(-1, 0, -1) == nil {
