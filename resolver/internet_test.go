@@ -47,6 +47,8 @@ type testZone struct {
 	strayDS bool
 	names   []string // owners and empty non-terminals in canonical order
 	nsec    map[string]*dns.NSEC
+	nsec3   *nsec3Spec
+	hashes  []string // owners of NSEC3 records, in order
 }
 
 // zoneSpec is one zone of the test internet: records in zone-file form relative to the zone,
@@ -56,9 +58,16 @@ type zoneSpec struct {
 	servers  string
 	unsigned bool
 	records  string
-	alg      uint8 // default ECDSA P-256
-	twoKeys  bool  // one key for the DS, another for the data
-	strayDS  bool  // the DS set has one more, for a key that is not there, of another algorithm
+	alg      uint8      // default ECDSA P-256
+	twoKeys  bool       // one key for the DS, another for the data
+	nsec3    *nsec3Spec // NSEC3 instead of NSEC
+	strayDS  bool       // the DS set has one more, for a key that is not there, of another algorithm
+}
+
+// nsec3Spec says how a zone denies by NSEC3.
+type nsec3Spec struct {
+	iterations uint16
+	optOut     bool
 }
 
 func newInternet(t testing.TB, specs ...zoneSpec) *internet {
@@ -105,7 +114,7 @@ func (n *internet) add(s zoneSpec) {
 			z.signing, z.signer = newKey(n.t, s, 256)
 			z.put(z.signing)
 		}
-		z.strayDS = s.strayDS
+		z.strayDS, z.nsec3 = s.strayDS, s.nsec3
 	}
 	n.zones[s.name] = z
 }
@@ -202,6 +211,10 @@ func (z *testZone) finish(t testing.TB) {
 	}
 	sort.Slice(z.names, func(i, j int) bool { return mustName(z.names[i]).Compare(mustName(z.names[j])) < 0 })
 	if z.key == nil {
+		return
+	}
+	if z.nsec3 != nil {
+		z.finish3(t)
 		return
 	}
 	z.nsec = map[string]*dns.NSEC{}

@@ -16,6 +16,10 @@
 //	reply.go      what a message says
 //	judge.go      what it is worth
 //	trust.go      the chain of trust
+//	aggressive.go denials that answer for other names too
+//	kept.go       answers as the cache holds them
+//	forward.go    recursive servers as transport, where port 53 is closed
+//	listener.go   other programs of the host as clients
 package resolver
 
 import (
