@@ -109,6 +109,15 @@ func (c *cache) put(k cacheKey, v cached, expires time.Time) {
 	}
 }
 
+// clear forgets everything.
+func (c *cache) clear() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	clear(c.nodes)
+	c.ring.prev, c.ring.next = &c.ring, &c.ring
+	c.size = 0
+}
+
 // drop forgets what stands at k.
 func (c *cache) drop(k cacheKey) {
 	c.mu.Lock()

@@ -228,6 +228,25 @@ func TestIsland(t *testing.T) {
 	}
 }
 
+// When a trust anchor goes, what it proved goes with it.
+func TestAnchorsChange(t *testing.T) {
+	n := small(t)
+	anchors := n.config().Anchors()
+	r := n.resolver(func(c *Config) { c.Anchors = func() []dnssec.Anchor { return anchors } })
+	if a := r.Lookup(context.Background(), "mx.signed.example.", TypeA); a.Status != dnssec.Secure {
+		t.Fatalf("%s: %s", summary(a), a.Text)
+	}
+	ds := *anchors[0].DS
+	ds.Digest = make([]byte, len(ds.Digest))
+	anchors = []dnssec.Anchor{{Zone: dnssec.Root, DS: &ds}}
+	if a := r.Lookup(context.Background(), "www.signed.example.", TypeA); a.Status != dnssec.Bogus {
+		t.Errorf("by an anchor that fits nothing: %s", summary(a))
+	}
+	if a := r.Lookup(context.Background(), "mx.signed.example.", TypeA); a.Status != dnssec.Bogus {
+		t.Errorf("from the cache: %s", summary(a))
+	}
+}
+
 // The chain of trust is there for people.
 func TestChain(t *testing.T) {
 	n := small(t)

@@ -29,6 +29,7 @@ import (
 	"io"
 	"log/slog"
 	"net/netip"
+	"sync/atomic"
 	"time"
 
 	"danepost/resolver/dnssec"
@@ -79,6 +80,7 @@ type Resolver struct {
 	lim       Limits
 	rules     *dnssec.Rules
 	anchors   func() []dnssec.Anchor
+	anchorSum atomic.Uint64 // of the anchors last used
 	ready     func() error
 	clock     map[dnssec.Name]bool
 	exempt    map[dnssec.Name]bool
