@@ -275,15 +275,14 @@ func (n *internet) resolver(change func(*Config)) *Resolver {
 // config is that of a resolver that trusts this internet's root.
 func (n *internet) config() Config {
 	root := n.zones["."]
+	ds := root.key.ToDS(dns.SHA256)
+	digest, _ := hex.DecodeString(ds.Digest)
+	anchors := []dnssec.Anchor{{Zone: dnssec.Root, DS: &dnssec.DS{
+		KeyTag: ds.KeyTag, Algorithm: ds.Algorithm, DigestType: ds.DigestType, Digest: digest}}}
 	return Config{
 		Transport: n,
 		Now:       func() time.Time { return testNow },
 		Hints:     []Nameserver{{Name: mustName("ns1."), Addrs: root.servers}},
-		Anchors: func() []dnssec.Anchor {
-			ds := root.key.ToDS(dns.SHA256)
-			digest, _ := hex.DecodeString(ds.Digest)
-			return []dnssec.Anchor{{Zone: dnssec.Root, DS: &dnssec.DS{
-				KeyTag: ds.KeyTag, Algorithm: ds.Algorithm, DigestType: ds.DigestType, Digest: digest}}}
-		},
+		Anchors:   func() []dnssec.Anchor { return anchors },
 	}
 }

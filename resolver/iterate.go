@@ -17,6 +17,7 @@ type resolution struct {
 	r       *Resolver
 	ctx     context.Context
 	now     time.Time
+	anchors []dnssec.Anchor // as they were when first needed
 	budget  dnssec.Budget
 	packets int // sent
 	probes  int // of QNAME minimisation

@@ -59,7 +59,10 @@ func (x *resolution) trustFor(name dnssec.Name, direct bool) *trust {
 func (x *resolution) anchorsOver(name dnssec.Name) (dnssec.Name, []dnssec.Anchor) {
 	var zone dnssec.Name
 	var found []dnssec.Anchor
-	for _, a := range x.r.anchors() {
+	if x.anchors == nil {
+		x.anchors = x.r.anchors()
+	}
+	for _, a := range x.anchors {
 		switch {
 		case !name.IsSubdomainOf(a.Zone) || len(a.Zone) < len(zone):
 		case a.Zone == zone:
