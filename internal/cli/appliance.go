@@ -150,18 +150,14 @@ func (a *appliance) refreshAnchors(ctx context.Context) {
 	}
 }
 
-// watchDrops imports what arrives in the maildrop; a failure that may pass is
+// watchDrops imports what is and what arrives in the maildrop, beside all else:
+// a large backlog keeps nobody from the socket. A failure that may pass is
 // logged once until it changes.
 func (a *appliance) watchDrops(ctx context.Context) {
 	tick := time.NewTicker(importEvery)
 	defer tick.Stop()
 	last := ""
 	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
 		text := ""
 		if err := a.importDrops(ctx); err != nil && ctx.Err() == nil {
 			text = err.Error()
@@ -170,6 +166,11 @@ func (a *appliance) watchDrops(ctx context.Context) {
 			a.log.Error("maildrop", "reason", text)
 		}
 		last = text
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
 	}
 }
 
@@ -232,9 +233,6 @@ func serve(c *Config, stderr io.Writer) error {
 	}
 	version, _ := buildInfo()
 	log.Info("started", "version", version, "hostname", c.Hostname, "state", c.StateDir, "socket", c.Socket)
-	if err := a.importDrops(ctx); err != nil {
-		log.Error("maildrop", "reason", err.Error())
-	}
 	err = a.work(ctx, func(ctx context.Context) error { return a.queue.Run(ctx, a.handler()) }, nil)
 	if cerr := a.close(); err == nil {
 		err = cerr
