@@ -82,7 +82,7 @@ func (c *content) scan() (bits, error) {
 	if err != nil {
 		return bits{}, err
 	}
-	br := bufio.NewReaderSize(r, 32<<10)
+	br := bufio.NewReader(r)
 	inHeader, lineStart := true, true
 	for {
 		line, err := br.ReadSlice('\n')

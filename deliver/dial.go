@@ -47,6 +47,13 @@ type dialed struct {
 func (d *Deliverer) race(ctx context.Context, addrs []netip.Addr, port uint16) (dialed, *failure) {
 	ctx, stop := context.WithTimeout(ctx, d.cfg.Timeouts.Connect)
 	defer stop()
+	if len(addrs) == 1 { // nobody to race against
+		conn, err := d.dial(ctx, "tcp", net.JoinHostPort(addrs[0].String(), strconv.Itoa(int(port))))
+		if err != nil {
+			return dialed{}, later("4.4.1", "no connection: %s", why(err))
+		}
+		return dialed{conn: conn, addr: addrs[0]}, nil
+	}
 	type result struct {
 		conn net.Conn
 		addr netip.Addr

@@ -80,15 +80,20 @@ func (l *lineWriter) finish() {
 	}
 }
 
-// copyLines runs content through a lineWriter.
+// copyLines runs content through a lineWriter. Most messages are short, so the
+// buffer is smaller than io.Copy's.
 func copyLines(w *bufio.Writer, r io.Reader, stuff bool) error {
 	l := &lineWriter{w: w, stuff: stuff}
-	if _, err := io.Copy(onlyWriter{l}, r); err != nil {
-		return err
+	buf := make([]byte, 8<<10)
+	for {
+		n, err := r.Read(buf)
+		l.Write(buf[:n])
+		if err == io.EOF {
+			l.finish()
+			return nil
+		}
+		if err != nil {
+			return err
+		}
 	}
-	l.finish()
-	return nil
 }
-
-// onlyWriter hides everything but Write, so that io.Copy uses its buffer.
-type onlyWriter struct{ io.Writer }

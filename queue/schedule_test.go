@@ -169,11 +169,17 @@ func simulate(t *testing.T, kinds map[string]int) *world {
 		defer cancel()
 		done := make(chan error)
 		go func() { done <- q.Run(ctx, w) }()
-		for i, a := range to {
-			mustPut(t, q, envelope("s@a.example", a), "body")
-			if i%100 == 99 {
-				time.Sleep(6 * time.Second)
+		for some := range slices.Chunk(to, 100) {
+			var wg sync.WaitGroup
+			for _, a := range some { // together: they share commits
+				wg.Go(func() {
+					if _, err := q.Put(ctx, envelope("s@a.example", a), strings.NewReader("body")); err != nil {
+						t.Error(err)
+					}
+				})
 			}
+			wg.Wait()
+			time.Sleep(6 * time.Second)
 		}
 		if err := <-done; err != nil {
 			t.Error(err)

@@ -13,6 +13,7 @@ type outcome struct {
 	steps   []step
 	rcode   int
 	verdict dnssec.Verdict // of the whole
+	chain   []ZoneTrust    // where it failed
 	expires time.Time
 }
 
@@ -41,6 +42,9 @@ func (x *resolution) answer(q question, check bool) *outcome {
 		f, j := x.step(q, check)
 		if f == nil || j.Status == dnssec.Indeterminate && check {
 			o.fail(j.Verdict)
+			if o.chain = j.chain; o.chain == nil {
+				o.chain = x.chainSoFar(q.name)
+			}
 			break
 		}
 		next, isAlias, err := f.alias(q)
@@ -58,6 +62,15 @@ func (x *resolution) answer(q question, check bool) *outcome {
 	}
 	x.complete(o, asked, q)
 	return o
+}
+
+// chainSoFar is the part of the way down to name that is known.
+func (x *resolution) chainSoFar(name dnssec.Name) []ZoneTrust {
+	top, _ := x.anchorsOver(name)
+	if t := x.knownTrust(name, top); t != nil && top != "" {
+		return t.chain
+	}
+	return nil
 }
 
 // step finds one name; without check nothing is judged.
@@ -113,6 +126,9 @@ func (x *resolution) complete(o *outcome, asked, last question) {
 				a.RRs = append(a.RRs, records(more)...)
 			}
 		}
+	}
+	if o.chain != nil {
+		a.Chain = o.chain
 	}
 	switch o.verdict.Status {
 	case dnssec.Bogus:

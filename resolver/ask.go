@@ -36,7 +36,7 @@ func (x *resolution) ask(d *delegation, q question) (*reply, *failure) {
 // learned makes a reply of what another resolution found out since this one
 // looked at the cache.
 func (x *resolution) learned(d *delegation, q question) *reply {
-	if f, ok := x.r.cache.get(cacheKey{q.name, q.qtype, kindFact}, x.now).(*fact); ok {
+	if f := x.factAt(q.name, q.qtype); f != nil {
 		return &reply{kind: answered, facts: []*fact{f}}
 	}
 	if d.forward {
@@ -85,6 +85,7 @@ func (x *resolution) askServers(d *delegation, q question) (*reply, *failure) {
 		switch {
 		case rep.kind == unusable:
 			c.done = true
+			a.overflow = m.overflow
 			a.failed(c, c.addr.String()+": "+rep.why)
 			if rep.lame {
 				x.r.servers.setLame(c.addr, d.zone, x.now)
@@ -118,6 +119,8 @@ type asking struct {
 	child   bool          // the servers that the zone itself names were added
 	second  *reply        // usable, but not trusted to be the best
 	reasons []string
+	// overflow is the limit that the last useless message ran past.
+	overflow string
 }
 
 // addGlue makes choices of the addresses that the delegation came with.
@@ -308,6 +311,15 @@ func (a *asking) failed(c *choice, why string) {
 }
 
 func (a *asking) unreachable() *failure {
+	lim := &a.x.r.lim
+	switch {
+	case a.overflow != "":
+		return limitReached(a.overflow, lim.of(a.overflow))
+	case len(a.names) > 0 && a.empty > lim.MissingGlue:
+		return limitReached("missing-glue", lim.MissingGlue)
+	case len(a.names) > 0 && a.looked >= lim.ServerNames:
+		return limitReached("server-names", lim.ServerNames)
+	}
 	why := strings.Join(a.reasons, "; ")
 	if why == "" {
 		why = "none has an address that this host may ask"

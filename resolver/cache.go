@@ -13,7 +13,7 @@ type kind uint8
 const (
 	kindFact       kind = iota // *fact: what servers said of a name and type
 	kindName                   // *fact: the name does not exist (type 0)
-	kindOutcome                // *outcome: the judged answer to a question
+	kindOutcome                // *kept or *outcome: the judged answer to a question
 	kindDelegation             // *delegation: a zone and its servers
 	kindTrust                  // *trust: the keys of a zone, or why there are none
 	kindFailure                // *failed: a resolution that failed (RFC 9520)
@@ -33,17 +33,18 @@ type cached interface {
 	bytes() int
 }
 
-// nodeBytes is what an entry costs beside its value: the node, and its share
-// of the map with a load factor between one half and one.
-const nodeBytes = 88 + 80
+// nodeBytes is what an entry costs beside its value and its name: the node, and its
+// share of the map.
+const nodeBytes = 64 + 50
 
 type node struct {
 	key        cacheKey
 	value      cached
 	expires    int64 // Unix nanoseconds
-	size       int
 	prev, next *node
 }
+
+func (n *node) bytes() int { return nodeBytes + len(n.key.name) + n.value.bytes() }
 
 // cache holds immutable entries under one bound in bytes, least recently used
 // first out. It is safe for concurrent use.
@@ -91,21 +92,30 @@ func (c *cache) get(k cacheKey, now time.Time) cached {
 
 // put stores v until expires, in place of what stood at k.
 func (c *cache) put(k cacheKey, v cached, expires time.Time) {
-	n := &node{key: k, value: v, expires: expires.UnixNano(), size: nodeBytes + len(k.name) + v.bytes()}
+	n := &node{key: k, value: v, expires: expires.UnixNano()}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if old := c.nodes[k]; old != nil {
 		c.remove(old)
 	}
-	if n.size > c.max {
+	if n.bytes() > c.max {
 		return
 	}
 	c.nodes[k] = n
 	c.front(n)
-	c.size += n.size
+	c.size += n.bytes()
 	for c.size > c.max {
 		c.remove(c.ring.prev)
 	}
+}
+
+// clear forgets everything.
+func (c *cache) clear() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	clear(c.nodes)
+	c.ring.prev, c.ring.next = &c.ring, &c.ring
+	c.size = 0
 }
 
 // drop forgets what stands at k.
@@ -120,5 +130,5 @@ func (c *cache) drop(k cacheKey) {
 func (c *cache) remove(n *node) {
 	n.unlink()
 	delete(c.nodes, n.key)
-	c.size -= n.size
+	c.size -= n.bytes()
 }

@@ -13,7 +13,7 @@ type delegation struct {
 	zone    dnssec.Name
 	parent  dnssec.Name // the zone whose servers sent the referral; "" for hints and stubs
 	servers []Nameserver
-	ds      *dnssec.RRset   // nil if the referral had none
+	ds      []byte          // the DS RRset of the referral, packed; nil if it had none
 	denial  []*dnssec.RRset // NSEC and NSEC3 of the referral
 	expires time.Time
 	forward bool // the servers are recursive ones, asked with RD
@@ -21,7 +21,7 @@ type delegation struct {
 }
 
 func (d *delegation) bytes() int {
-	size := 160 + setBytes(d.ds) + setsBytes(d.denial)
+	size := 160 + len(d.ds) + setsBytes(d.denial)
 	for _, s := range d.servers {
 		size += 48 + len(s.Name) + 24*len(s.Addrs)
 	}
@@ -73,7 +73,7 @@ func (x *resolution) referral(m *message, ns *dnssec.RRset, d *delegation) *dele
 	for _, set := range m.authority {
 		switch {
 		case set.Type == typeDS && set.Name == child.zone:
-			child.ds = compact(set)
+			child.ds = packSet(set)
 		case (set.Type == typeNSEC || set.Type == typeNSEC3) && set.Name.IsSubdomainOf(d.zone):
 			child.denial = append(child.denial, compact(set))
 		}
@@ -201,10 +201,23 @@ func (d *delegation) addrsOf(name dnssec.Name) []netip.Addr {
 	return nil
 }
 
+// dsSet returns the DS RRset of the referral, nil if there was none.
+func (d *delegation) dsSet() *dnssec.RRset {
+	if d.ds == nil {
+		return nil
+	}
+	s, _ := unpackSet(d.ds, d.zone)
+	return s
+}
+
 // dsFact is what the referral said of the child's keys: from the parent's
-// side, where the DS RRset belongs (RFC 4035 §3.1.4.1).
+// side, where the DS RRset belongs (RFC 4035 §3.1.4.1). nil if it said nothing that is signed.
 func (d *delegation) dsFact() *fact {
-	return &fact{name: d.zone, qtype: typeDS, set: d.ds, rank: rankAuthoritative, zone: d.parent, expires: d.expires}
+	set := d.dsSet()
+	if set == nil || len(set.Sigs) == 0 {
+		return nil
+	}
+	return &fact{name: d.zone, qtype: typeDS, set: set, rank: rankAuthoritative, zone: d.parent, expires: d.expires}
 }
 
 // names reports whether name is a server of d.

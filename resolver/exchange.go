@@ -107,8 +107,11 @@ func (e *exchanging) query() *query {
 
 func (e *exchanging) send(x Exchange) ([]byte, error) {
 	wait := e.timeout
-	if x.TCP {
+	switch {
+	case x.TCP:
 		wait = e.x.r.lim.TCPTimeout
+	case e.d.forward:
+		wait = max(wait, e.x.r.lim.ForwardTimeout)
 	}
 	ctx, cancel := context.WithTimeout(e.x.ctx, wait)
 	defer cancel()

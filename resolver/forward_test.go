@@ -59,7 +59,7 @@ func (n *network) Exchange(ctx context.Context, x Exchange) ([]byte, error) {
 	flags := x.Message[2] | 1 // whatever is in the way recurses
 	msg := append([]byte(nil), x.Message...)
 	msg[2] = flags
-	reply := l.answer(ctx, msg, netip.MustParseAddrPort("127.0.0.1:1"), x.TCP)
+	reply := l.answer(context.WithoutCancel(ctx), msg, netip.MustParseAddrPort("127.0.0.1:1"), x.TCP)
 	if n.strips {
 		m := new(dns.Msg)
 		if err := m.Unpack(reply); err != nil {

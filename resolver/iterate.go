@@ -17,6 +17,7 @@ type resolution struct {
 	r       *Resolver
 	ctx     context.Context
 	now     time.Time
+	anchors []dnssec.Anchor // as they were at its start
 	budget  dnssec.Budget
 	packets int // sent
 	probes  int // of QNAME minimisation
@@ -37,7 +38,7 @@ type resolution struct {
 
 func (r *Resolver) newResolution(ctx context.Context) *resolution {
 	return &resolution{
-		r: r, ctx: ctx, now: r.now(), forward: r.forward.active.Load(),
+		r: r, ctx: ctx, now: r.now(), forward: r.forward.active.Load(), anchors: r.currentAnchors(),
 		budget: dnssec.Budget{
 			SignatureChecks: r.lim.SignatureChecks,
 			FailedChecks:    r.lim.FailedChecks,
@@ -84,7 +85,7 @@ const (
 
 // limitReached makes the failure of a resolution that ran past a limit.
 func limitReached(limit string, value any) *failure {
-	return fail(dnssec.Reason("limit-"+limit), edeOther, "gave up at the limit of %v %s for one resolution", value, limit)
+	return fail(dnssec.Reason("limit-"+limit), edeOther, "gave up at the limit of %v %s", value, limit)
 }
 
 // over returns why the resolution must end, nil if it need not.
@@ -143,7 +144,7 @@ func (x *resolution) local(q question) *fact {
 		return f
 	}
 	c := x.r.cache
-	if f, ok := c.get(cacheKey{q.name, q.qtype, kindFact}, x.now).(*fact); ok {
+	if f := x.factAt(q.name, q.qtype); f != nil {
 		return f
 	}
 	if q.qtype != TypeCNAME {
@@ -151,21 +152,23 @@ func (x *resolution) local(q question) *fact {
 		if f := x.seen[alias]; f != nil && f.set != nil {
 			return f
 		}
-		if f, ok := c.get(cacheKey{q.name, TypeCNAME, kindFact}, x.now).(*fact); ok && f.set != nil {
+		if f := x.factAt(q.name, TypeCNAME); f != nil && f.set != nil {
 			return f
 		}
 	}
 	if f, ok := c.get(cacheKey{q.name, 0, kindName}, x.now).(*fact); ok {
 		return f
 	}
-	if d := x.known(q.name); q.qtype == typeDS && d != nil && d.ds != nil && len(d.ds.Sigs) > 0 {
-		return d.dsFact()
+	if d := x.known(q.name); q.qtype == typeDS && d != nil {
+		if f := d.dsFact(); f != nil {
+			return f
+		}
 	}
 	for n := q.name.Parent(); n != dnssec.Root; n = n.Parent() {
 		if f, ok := c.get(cacheKey{n, 0, kindName}, x.now).(*fact); ok && f.secure() {
 			return f.denying(q)
 		}
-		if f, ok := c.get(cacheKey{n, TypeDNAME, kindFact}, x.now).(*fact); ok && f.set != nil && f.secure() {
+		if f := x.factAt(n, TypeDNAME); f != nil && f.set != nil && f.secure() {
 			c := *f
 			c.denied = false // that was about another name
 			return &c
@@ -202,6 +205,11 @@ func (x *resolution) store(f *fact) {
 	}
 	if old, ok := x.r.cache.get(k, x.now).(*fact); ok && old.outranks(f) {
 		return
+	}
+	if k.kind == kindFact && f.judged == nil {
+		if old := x.factAt(f.name, f.qtype); old != nil && old.outranks(f) {
+			return
+		}
 	}
 	x.r.cache.put(k, f, f.expires)
 }

@@ -63,6 +63,7 @@ func (x *resolution) shun(f *fact) {
 func (x *resolution) forget(f *fact) {
 	delete(x.seen, question{f.name, f.qtype})
 	x.r.cache.drop(cacheKey{f.name, f.qtype, kindFact})
+	x.r.cache.drop(cacheKey{f.name, f.qtype, kindOutcome})
 	if f.rcode == rcodeNXDomain {
 		x.r.cache.drop(cacheKey{f.name, 0, kindName})
 	}

@@ -59,6 +59,7 @@ type Limits struct {
 	TCPIdleConns int           // kept in all
 
 	// Forwarding when port 53 is blocked.
+	ForwardTimeout time.Duration // of one UDP query to a recursive server, which may have to ask others first
 	ForwardProbes  int           // root servers tried before it counts as blocked
 	ForwardRecheck time.Duration // the way to the root is tried again this often
 
@@ -67,6 +68,17 @@ type Limits struct {
 	ClientConns  int           // TCP connections
 	ClientIdle   time.Duration // of a TCP connection without questions
 	ClientUDPMax int           // octets of a UDP answer
+}
+
+// of returns the limit on what is kept of a message that goes by this name.
+func (l *Limits) of(name string) int {
+	switch name {
+	case "rrs-per-rrset":
+		return l.RRsPerRRset
+	case "rrsets-per-name":
+		return l.RRsetsPerName
+	}
+	return l.MessageRecords
 }
 
 // DefaultLimits returns the table that holds unless a test says otherwise.
@@ -118,6 +130,7 @@ func DefaultLimits() Limits {
 		Servers:      4096,
 		TCPIdleConns: 32,
 
+		ForwardTimeout: 3 * time.Second,
 		ForwardProbes:  4,
 		ForwardRecheck: 10 * time.Minute,
 

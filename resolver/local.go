@@ -11,7 +11,7 @@ import (
 // that are missing to judge what is known are fetched.
 func (r *Resolver) knownResponse(ctx context.Context, q Question) *Response {
 	k := question{q.Name, q.Type}
-	if o, ok := r.cache.get(cacheKey{k.name, k.qtype, kindOutcome}, r.now()).(*outcome); ok && !q.CD {
+	if o := r.cachedOutcome(k); o != nil && !q.CD {
 		return o.response(q, r.now())
 	}
 	if o := r.special(k); o != nil {

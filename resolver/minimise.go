@@ -97,8 +97,7 @@ func (m *minimiser) step(x *resolution, have, total int) int {
 // existsIn reports whether zone is known to hold name itself, so that no probe for it is needed.
 func (x *resolution) existsIn(name, zone dnssec.Name) bool {
 	for _, t := range []uint16{TypeA, TypeAAAA, TypeMX} {
-		f, ok := x.r.cache.get(cacheKey{name, t, kindFact}, x.now).(*fact)
-		if ok && f.zone == zone && f.name == name {
+		if x.holds(zone, name, t) {
 			return true
 		}
 	}

@@ -16,6 +16,10 @@
 //	reply.go      what a message says
 //	judge.go      what it is worth
 //	trust.go      the chain of trust
+//	aggressive.go denials that answer for other names too
+//	kept.go       answers as the cache holds them
+//	forward.go    recursive servers as transport, where port 53 is closed
+//	listener.go   other programs of the host as clients
 package resolver
 
 import (
@@ -25,6 +29,7 @@ import (
 	"io"
 	"log/slog"
 	"net/netip"
+	"sync/atomic"
 	"time"
 
 	"danepost/resolver/dnssec"
@@ -75,6 +80,7 @@ type Resolver struct {
 	lim       Limits
 	rules     *dnssec.Rules
 	anchors   func() []dnssec.Anchor
+	anchorSum atomic.Uint64 // of the anchors last used
 	ready     func() error
 	clock     map[dnssec.Name]bool
 	exempt    map[dnssec.Name]bool
@@ -230,16 +236,18 @@ func (r *Resolver) Lookup(ctx context.Context, name string, qtype uint16) *Answe
 		return &Answer{Type: qtype, Rcode: rcodeServFail, Verdict: dnssec.Verdict{
 			Reason: "name-invalid", Text: err.Error(), EDE: edeOther}}
 	}
-	return r.resolve(ctx, question{n, qtype}, true).answer
+	q := question{n, qtype}
+	if a := r.cachedAnswer(q); a != nil {
+		return a
+	}
+	return r.resolve(ctx, q, true).answer
 }
 
 // resolve answers from the cache or by a resolution, one for all who ask the
 // same at the same time.
 func (r *Resolver) resolve(ctx context.Context, q question, check bool) *outcome {
-	k := cacheKey{q.name, q.qtype, kindOutcome}
-	now := r.now()
 	if check {
-		if o, ok := r.cache.get(k, now).(*outcome); ok {
+		if o := r.cachedOutcome(q); o != nil {
 			return o
 		}
 	}
@@ -259,7 +267,8 @@ func (r *Resolver) resolve(ctx context.Context, q question, check bool) *outcome
 	if !check {
 		return x.timed(x.answer(q, false), start)
 	}
-	v, shared := r.flights.do(x, flightKey{cacheKey: k}, func() any { return r.lead(x, q, k) })
+	k := flightKey{cacheKey: cacheKey{q.name, q.qtype, kindOutcome}}
+	v, shared := r.flights.do(x, k, func() any { return r.lead(x, q) })
 	if shared {
 		return v.(*outcome)
 	}
@@ -267,7 +276,7 @@ func (r *Resolver) resolve(ctx context.Context, q question, check bool) *outcome
 }
 
 // lead resolves q for all who wait for it and keeps the outcome.
-func (r *Resolver) lead(x *resolution, q question, k cacheKey) *outcome {
+func (r *Resolver) lead(x *resolution, q question) *outcome {
 	o := x.answer(q, true)
 	if r.reconsider(x.ctx, o.verdict) {
 		x.forward = true
@@ -275,7 +284,7 @@ func (r *Resolver) lead(x *resolution, q question, k cacheKey) *outcome {
 		o = x.answer(q, true)
 	}
 	if o.expires.After(x.now) {
-		r.cache.put(k, o.settled(), o.expires)
+		x.keepOutcome(q, o)
 	}
 	return o
 }

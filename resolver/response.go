@@ -123,7 +123,10 @@ func hasRR(rrs []RR, name dnssec.Name, rtype uint16) bool {
 
 // packRRSIG writes RRSIG RDATA (RFC 4034 §3.1).
 func packRRSIG(s *dnssec.RRSIG) []byte {
-	b := make([]byte, 0, 18+len(s.Signer)+len(s.Signature))
+	return appendRRSIG(make([]byte, 0, 18+len(s.Signer)+len(s.Signature)), s)
+}
+
+func appendRRSIG(b []byte, s *dnssec.RRSIG) []byte {
 	b = binary.BigEndian.AppendUint16(b, s.TypeCovered)
 	b = append(b, s.Algorithm, s.Labels)
 	b = binary.BigEndian.AppendUint32(b, s.OriginalTTL)

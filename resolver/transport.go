@@ -20,10 +20,15 @@ type netTransport struct {
 	lim    *Limits
 	dialer net.Dialer
 
+	buffers sync.Pool // of *[maxUDP]byte
+
 	mu     sync.Mutex
 	idle   map[netip.AddrPort]*idleConn
 	closed bool
 }
+
+// maxUDP is how much of a datagram is read; a longer one than was offered to take is cut.
+const maxUDP = 4096
 
 type idleConn struct {
 	net.Conn
@@ -52,14 +57,19 @@ func (t *netTransport) overUDP(ctx context.Context, x Exchange) ([]byte, error) 
 	if _, err := conn.Write(x.Message); err != nil {
 		return nil, err
 	}
-	var buf [4096]byte
+	buf, ok := t.buffers.Get().(*[maxUDP]byte)
+	if !ok {
+		buf = new([maxUDP]byte)
+	}
+	defer t.buffers.Put(buf)
 	for {
 		n, err := conn.Read(buf[:])
 		if err != nil {
 			return nil, cause(ctx, err)
 		}
-		if x.Accept(buf[:n]) {
-			return append([]byte(nil), buf[:n]...), nil
+		reply := append([]byte(nil), buf[:n]...) // Accept may keep it, so it must not be the pool's
+		if x.Accept(reply) {
+			return reply, nil
 		}
 	}
 }

@@ -16,7 +16,7 @@ import (
 const ProfileVariable = "DANEPOST_PROFILE"
 
 // allocationRate is one sample in so many bytes allocated.
-const allocationRate = 4096
+const allocationRate = 64 << 10
 
 // Profile profiles f where the environment asks for it.
 func Profile(f func()) error {

@@ -103,6 +103,7 @@ func (t *tasks) run(f func() error) {
 // work serves, imports the maildrop and delivers until ctx ends. run is the
 // queue's Run in one of its forms: when it returns, the rest ends too.
 func (a *appliance) work(ctx context.Context, run func(context.Context) error, list services) error {
+	defer lessCollecting()()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	t := &tasks{cancel: cancel}
@@ -134,18 +135,14 @@ func (a *appliance) refreshAnchors(ctx context.Context) {
 	}
 }
 
-// watchDrops imports what arrives in the maildrop; a failure that may pass is
+// watchDrops imports what is and what arrives in the maildrop, beside all else:
+// a large backlog keeps nobody from the socket. A failure that may pass is
 // logged once until it changes.
 func (a *appliance) watchDrops(ctx context.Context) {
 	tick := time.NewTicker(importEvery)
 	defer tick.Stop()
 	last := ""
 	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
 		text := ""
 		if err := a.importDrops(ctx); err != nil && ctx.Err() == nil {
 			text = err.Error()
@@ -154,6 +151,11 @@ func (a *appliance) watchDrops(ctx context.Context) {
 			a.log.Error("maildrop", "reason", text)
 		}
 		last = text
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
 	}
 }
 
@@ -216,9 +218,6 @@ func serve(c *Config, stderr io.Writer) error {
 	}
 	version, _ := buildInfo()
 	log.Info("started", "version", version, "hostname", c.Hostname, "state", c.StateDir, "socket", c.Socket)
-	if err := a.importDrops(ctx); err != nil {
-		log.Error("maildrop", "reason", err.Error())
-	}
 	services, err := a.listen()
 	if err == nil {
 		err = a.work(ctx, func(ctx context.Context) error { return a.queue.Run(ctx, a.handler()) }, services)

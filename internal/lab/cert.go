@@ -23,6 +23,11 @@ type Identity struct {
 	chain []*x509.Certificate // as sent, leaf first
 }
 
+// NewIdentity returns an identity made elsewhere; chain is as sent, leaf first.
+func NewIdentity(key crypto.Signer, chain ...*x509.Certificate) *Identity {
+	return &Identity{key, chain}
+}
+
 // CertOption changes a certificate before it is signed.
 type CertOption func(*x509.Certificate)
 

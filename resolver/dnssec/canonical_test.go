@@ -219,7 +219,8 @@ func FuzzParsers(f *testing.F) {
 			if tag := slowTag(b); key.Algorithm != 1 && KeyTag(b) != tag {
 				t.Errorf("DNSKEY %x: tag %d, want %d", b, KeyTag(b), tag)
 			}
-			if k := r.prepare(b); k.check != nil && k.check([]byte("data"), b) {
+			k := r.prepare(b)
+			if check := k.check(r); check != nil && check([]byte("data"), b) {
 				t.Errorf("DNSKEY %x signs data with itself", b)
 			}
 		}

@@ -47,9 +47,18 @@ func (k *Keys) List() []KeyInfo {
 	for i := range k.keys {
 		key := &k.keys[i]
 		out = append(out, KeyInfo{Tag: key.tag, Algorithm: key.algorithm, Flags: key.flags,
-			Usable: key.check != nil, Entry: key.entry})
+			Usable: key.usable(), Entry: key.entry})
 	}
 	return out
+}
+
+// Size estimates the octets of memory that the keys take.
+func (k *Keys) Size() int {
+	size := 160
+	for i := range k.keys {
+		size += 64 + 16 + len(k.keys[i].rdata)
+	}
+	return size
 }
 
 // zoneKey is one DNSKEY, prepared for checking.
@@ -58,9 +67,26 @@ type zoneKey struct {
 	algorithm uint8
 	flags     uint16
 	entry     bool
-	check     Check // nil: it checks nothing, because of err
-	err       error
-	rdata     []byte
+	err       error // why it checks nothing
+	// rdata is read again for each check: that costs little beside the check, and a parsed
+	// key would take several times the memory for as long as the zone is known.
+	rdata []byte
+}
+
+// usable reports whether the key may check signatures.
+func (k *zoneKey) usable() bool { return k.err == nil }
+
+// check returns what checks signatures by a usable key; nil if it is none.
+func (k *zoneKey) check(r *Rules) Check {
+	verifier := r.Verifiers[k.algorithm]
+	if k.err != nil || verifier == nil {
+		return nil
+	}
+	check, err := verifier(r, k.rdata[dnskeyFixedLen:])
+	if err != nil {
+		return nil
+	}
+	return check
 }
 
 var (
@@ -98,7 +124,7 @@ func (r *Rules) prepare(rdata []byte) zoneKey {
 	case verifier == nil:
 		key.err = errNoAlgorithm
 	default:
-		key.check, key.err = verifier(r, dnskey.PublicKey)
+		_, key.err = verifier(r, dnskey.PublicKey)
 	}
 	return key
 }
@@ -153,7 +179,7 @@ func allWeak(keys []zoneKey) bool {
 	for i := range keys {
 		switch {
 		case keys[i].flags&flagSEP != 0:
-		case keys[i].check != nil:
+		case keys[i].usable():
 			return false
 		case errors.Is(keys[i].err, ErrUnsupportedKey):
 			weak = true
@@ -260,7 +286,7 @@ func (m *matching) match(a *Anchor) {
 func (m *matching) enter(key *zoneKey) {
 	switch {
 	case key.entry: // by another DS already
-	case key.check != nil:
+	case key.usable():
 		key.entry = true
 		m.entries = append(m.entries, *key)
 	case errors.Is(key.err, ErrUnsupportedKey):
@@ -325,7 +351,7 @@ func (r *Rules) SignedBy(dnskey *RRset, key []byte, now time.Time, b *Budget) Ve
 		return verdict(Bogus, ReasonNoZoneKey, fmt.Sprintf("key %d of %s is no zone key", KeyTag(key), dnskey.Name))
 	}
 	prepared := zoneKey{tag: KeyTag(key), algorithm: parsed.Algorithm, flags: parsed.Flags, rdata: key}
-	prepared.check, prepared.err = verifier(r, parsed.PublicKey)
+	_, prepared.err = verifier(r, parsed.PublicKey)
 	v := verification{rules: r, zone: dnskey.Name, keys: []zoneKey{prepared}, weak: true,
 		set: dnskey, now: now, budget: b}
 	return v.run().Verdict

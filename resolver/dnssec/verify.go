@@ -134,7 +134,7 @@ func (v *verification) keyFault(sig *RRSIG) fault {
 		switch {
 		case !key.made(sig):
 			continue
-		case key.check != nil:
+		case key.usable():
 			return fault{}
 		case errors.Is(key.err, ErrUnsupportedKey):
 			f = fault{rankKey, ReasonKeyUnsupported, sig}
@@ -152,7 +152,7 @@ func (v *verification) verifies(sig *RRSIG, owner Name) bool {
 	tried := 0
 	for i := range v.keys {
 		key := &v.keys[i]
-		if !key.made(sig) || key.check == nil {
+		if !key.made(sig) || !key.usable() {
 			continue
 		}
 		switch {
@@ -172,7 +172,7 @@ func (v *verification) verifies(sig *RRSIG, owner Name) bool {
 		if data == nil {
 			data = v.signedData(sig, owner)
 		}
-		if key.check(data, sig.Signature) {
+		if check := key.check(v.rules); check != nil && check(data, sig.Signature) {
 			return true
 		}
 		v.note(fault{rankBogus, ReasonSignatureBogus, sig})

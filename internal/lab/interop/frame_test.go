@@ -50,6 +50,9 @@ func outer() (int, error) {
 	if err := install(packages()); err != nil {
 		return 1, err
 	}
+	if err := unpackRoots(); err != nil {
+		return 1, err
+	}
 	work, err := os.MkdirTemp("", "danepost-interop-")
 	if err != nil {
 		return 1, err

@@ -1,0 +1,10 @@
+//go:build interop
+
+package interop
+
+import "testing"
+
+// TestMail is the half of mail servers and mail programs.
+func TestMail(t *testing.T) {
+	t.Run("Receivers", testReceivers)
+}
