@@ -112,6 +112,7 @@ func (a *appliance) work(ctx context.Context, run func(context.Context) error, l
 	}
 	t.run(func() error { return a.names.anchors.Run(ctx) })
 	t.run(func() error { a.watchDrops(ctx); return nil })
+	t.run(func() error { a.watchClock(ctx); return nil })
 	t.run(func() error {
 		defer cancel()
 		return run(ctx)
