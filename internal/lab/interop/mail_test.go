@@ -7,4 +7,5 @@ import "testing"
 // TestMail is the half of mail servers and mail programs.
 func TestMail(t *testing.T) {
 	t.Run("Receivers", testReceivers)
+	t.Run("Finger", testFinger)
 }

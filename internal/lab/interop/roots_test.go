@@ -21,26 +21,29 @@ import (
 // and /home. A program in it is installed as Debian has it, at the paths that
 // Debian gives it, and the host sees nothing of it.
 type root struct {
-	name string
-	dir  string
+	name     string
+	packages string
+	dir      string
 }
 
-// newRoot mounts a private root. It is gone with the test binary's namespace.
-func newRoot(t *testing.T, name string) *root {
+// newRoot mounts a private root under a name of its own, with the packages of
+// that name in rootPackages or, if given, of another one there. It is gone
+// with the test binary's namespace.
+func newRoot(t *testing.T, name string, packages ...string) *root {
 	t.Helper()
-	r, err := mountRoot(name)
+	r, err := mountRoot(name, append(packages, name)[0])
 	if err != nil {
 		t.Fatal(err)
 	}
 	return r
 }
 
-func mountRoot(name string) (*root, error) {
+func mountRoot(name, packages string) (*root, error) {
 	base, err := workDir("roots", name)
 	if err != nil {
 		return nil, err
 	}
-	r := &root{name, filepath.Join(base, "root")}
+	r := &root{name, packages, filepath.Join(base, "root")}
 	for _, d := range []string{"proc", "dev", "tmp", "run", "home", "root", "usr", "etc", "var", "srv"} {
 		if err := os.MkdirAll(filepath.Join(r.dir, d), 0o755); err != nil {
 			return nil, err
@@ -68,7 +71,7 @@ func mountRoot(name string) (*root, error) {
 // overlay mounts one top directory: changes over packages over the host's.
 func (r *root) overlay(base, d string) error {
 	lower := "/" + d
-	if packages := filepath.Join(os.Getenv(rootsVar), r.name, d); exists(packages) {
+	if packages := filepath.Join(os.Getenv(rootsVar), r.packages, d); exists(packages) {
 		lower = packages + ":" + lower
 	}
 	upper, scratch := filepath.Join(base, "changed", d), filepath.Join(base, "scratch", d)
