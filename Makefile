@@ -3,6 +3,8 @@ GO         ?= go
 BIN        := bin/danepost
 VERSION    := $(shell git describe --always --dirty 2>/dev/null || echo unknown)
 LDFLAGS    := -s -w
+FUZZTIME   ?= 10s
+GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.9.0
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 .PHONY: help
@@ -24,15 +26,25 @@ lab: build ## leave the test internet running, with a configuration for the bina
 .PHONY: test
 test: ## vet and all tests, with the race detector
 	$(GO) vet ./...
-	$(GO) test -race ./...
+	$(GO) test -race -count=1 ./...
 
 .PHONY: soak
 soak: build ## long crash runs: every power cut, 200 kills under load
 	DANEPOST_SOAK=1 DANEPOST_BINARY=$(abspath $(BIN)) $(GO) test -count=1 -timeout 2h -v ./internal/lab/crash
 
 .PHONY: check
-check: fmt test ## format, vet, staticcheck, tests
+check: fmt test ## format, vet, staticcheck, tests; govulncheck too where GOVULNDB names its data
 	$(GO) run $(STATICCHECK) ./...
+	@if [ -n "$$GOVULNDB" ]; then $(GO) run $(GOVULNCHECK) -db "$$GOVULNDB" ./...; else echo "govulncheck skipped: GOVULNDB is not set"; fi
+
+.PHONY: fuzz
+fuzz: ## every fuzz target for FUZZTIME (10s)
+	@for pkg in $$($(GO) list ./...); do \
+		for f in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz'); do \
+			echo "== $$pkg $$f"; \
+			$(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) $$pkg || exit 1; \
+		done; \
+	done
 
 .PHONY: fmt
 fmt:

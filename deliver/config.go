@@ -36,6 +36,9 @@ type Config struct {
 	MaxAge     time.Duration // how long the queue tries, for the words of notices; 0 = not said
 	Postmaster string        // takes bounces of bounces; "" = they are held
 
+	// IPv6 tells whether this host has an IPv6 address to send from; nil = it
+	// has. It is asked for each host, from many goroutines.
+	IPv6 func() bool
 	// Dial opens connections; nil = net.Dialer from the source addresses. It
 	// must return soon after ctx is done.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)

@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"danepost/resolver"
+	"danepost/resolver/dnssec"
 )
 
 // findRoute looks up where mail for a hop may go.
@@ -26,28 +27,41 @@ func (d *Deliverer) findRoute(ctx context.Context, h hop) route {
 func (d *Deliverer) findGroup(ctx context.Context, r *route, i int) []*hostFacts {
 	facts := make([]*hostFacts, len(r.groups[i]))
 	var wg sync.WaitGroup
-	inline := func() {} // the last look-up needs no goroutine
 	for k, c := range r.groups[i] {
 		f := &hostFacts{candidate: c, tlsa: map[string]*resolver.Answer{}}
 		facts[k] = f
-		if r.literal.IsValid() {
-			continue
-		}
-		wg.Go(func() { f.aaaa = d.resolver.Lookup(ctx, f.host, resolver.TypeAAAA) })
-		a := func() { f.a = d.resolver.Lookup(ctx, f.host, resolver.TypeA) }
-		if k < len(r.groups[i])-1 {
-			wg.Go(a)
-		} else {
-			inline = a
+		switch {
+		case r.literal.IsValid():
+		case k < len(facts)-1:
+			wg.Go(func() { d.findAddresses(ctx, f) })
+		default:
+			d.findAddresses(ctx, f) // one goroutine less for the usual single host
 		}
 	}
-	inline()
 	wg.Wait()
 	if r.mx && slices.ContainsFunc(facts, func(f *hostFacts) bool { return d.isOwn(f, r.hop.port) }) {
 		r.cut(i)
 		return nil
 	}
 	return facts
+}
+
+// findAddresses looks up both families at once. Where this host has no IPv6, proved IPv4
+// addresses make the question for AAAA idle: it could add no way to the host,
+// and no base domain of TLSA records (tlsaBases asks A first).
+func (d *Deliverer) findAddresses(ctx context.Context, f *hostFacts) {
+	a := func() { f.a = d.resolver.Lookup(ctx, f.host, resolver.TypeA) }
+	if d.cfg.IPv6 != nil && !d.cfg.IPv6() {
+		a()
+		if failed(f.a) || f.a.Status != dnssec.Secure || len(f.a.Addrs()) == 0 {
+			f.aaaa = d.resolver.Lookup(ctx, f.host, resolver.TypeAAAA)
+		}
+		return
+	}
+	var wg sync.WaitGroup
+	wg.Go(func() { f.aaaa = d.resolver.Lookup(ctx, f.host, resolver.TypeAAAA) })
+	a()
+	wg.Wait()
 }
 
 // isOwn: a connection to this host would come back to this program.

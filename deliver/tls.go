@@ -162,9 +162,12 @@ func (d *Deliverer) tlsConfig(h *hostPlan, m manner, p *peer) *tls.Config {
 			}
 			return nil
 		},
-		CipherSuites:       cipherSuites(h.level),
-		Time:               d.now,
-		ClientSessionCache: ticketCache{d.tickets, fmt.Sprintf("%+v", h.key())},
+		CipherSuites: cipherSuites(h.level),
+		// Short first records serve pages that are shown as they arrive; a
+		// message is of use when it is whole.
+		DynamicRecordSizingDisabled: true,
+		Time:                        d.now,
+		ClientSessionCache:          ticketCache{d.tickets, fmt.Sprintf("%+v", h.key())},
 	}
 	if m == mannerClassic {
 		cfg.CurvePreferences = []tls.CurveID{tls.X25519, tls.CurveP256, tls.CurveP384, tls.CurveP521}

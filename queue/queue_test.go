@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"slices"
 	"strings"
@@ -413,7 +414,8 @@ func TestNoticeInTransaction(t *testing.T) {
 // age, does not vanish: it stays, held, with its reason.
 func TestNobodyToTell(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		q := mustOpen(t, Options{MaxAge: time.Hour, WarnAfter: -1})
+		var log bytes.Buffer
+		q := mustOpen(t, Options{MaxAge: time.Hour, WarnAfter: -1, Log: slog.New(slog.NewTextHandler(&log, nil))})
 		id := mustPut(t, q, envelope("", "r@b.example", "never@b.example"), "x")
 		h := &outside{
 			deliver: func(_ *Item, r ItemRecipient) Result {
@@ -439,6 +441,9 @@ func TestNobodyToTell(t *testing.T) {
 			}
 		}
 		q.Close()
+		if s := log.String(); !strings.Contains(s, "msg=held") || strings.Contains(s, "msg=bounced") {
+			t.Errorf("the log says:\n%s", s)
+		}
 	})
 }
 

@@ -115,6 +115,7 @@ func (r *runner) plan(list []settlement) (*plan, error) {
 type due struct {
 	result Result
 	update int
+	line   int // in the plan's lines, -1 for none
 	next   recipient
 }
 
@@ -143,30 +144,31 @@ func (r *runner) fates(p *plan, s settlement) (map[NoticeKind][]due, error) {
 			u.now = f.next.encode()
 		}
 		p.updates = append(p.updates, u)
+		line := p.note(s, n.recipient, f, a)
 		if f.tell {
-			tell[f.kind] = append(tell[f.kind], due{f.result, len(p.updates) - 1, f.next})
+			tell[f.kind] = append(tell[f.kind], due{f.result, len(p.updates) - 1, line, f.next})
 		}
-		p.note(s, n.recipient, f, a.result.Outcome, a.wall)
 	}
 	return tell, nil
 }
 
-// note counts a fate and logs what the handler did not.
-func (p *plan) note(s settlement, r recipient, f fate, attempted Outcome, now time.Time) {
+// note counts a fate and logs what the handler did not. It returns the number
+// of the line, -1 if there is none.
+func (p *plan) note(s settlement, r recipient, f fate, a attempted) int {
 	word := ""
 	switch {
 	case f.result.Outcome == Delivered:
 		p.delivered++
 	case f.result.Outcome == Failed:
 		p.failed++
-		if attempted == Later {
+		if a.result.Outcome == Later {
 			word = "bounced"
 		}
 	case s.shared:
 		word = "deferred"
 	}
 	if word == "" {
-		return
+		return -1
 	}
 	_, domain := cutAddress(r.Address)
 	// The keys are those of an attempt's line, so that one search finds both;
@@ -176,8 +178,9 @@ func (p *plan) note(s settlement, r recipient, f fate, attempted Outcome, now ti
 		slog.String("domain", domain), slog.String("host", f.result.Host), slog.String("address", ""),
 		slog.String("security", ""), slog.String("tls", ""), slog.String("match", ""), slog.String("mx_status", ""),
 		slog.String("reply", f.result.Reply), slog.String("dsn", f.result.DSN), slog.Int("attempts", f.next.Attempts),
-		slog.Int64("delay_ms", now.Sub(s.item.Arrived).Milliseconds()), slog.String("reason", f.result.Reason),
+		slog.Int64("delay_ms", a.wall.Sub(s.item.Arrived).Milliseconds()), slog.String("reason", f.result.Reason),
 	}})
+	return len(p.lines) - 1
 }
 
 // compose asks for a notice and stages it.
@@ -193,6 +196,9 @@ func (r *runner) compose(p *plan, item *Item, kind NoticeKind, list []due) error
 			d.next.Hold = n.Hold + ": " + d.result.Reason
 			p.updates[d.update].now = d.next.encode()
 			p.failed--
+			if d.line >= 0 {
+				p.lines[d.line].message = "held"
+			}
 		}
 		return nil
 	case n == nil || len(n.Envelope.Recipients) == 0:

@@ -111,8 +111,8 @@ func BenchmarkCold(b *testing.B) {
 	b.ReportMetric(float64(n.packets)/float64(b.N), "packets/op")
 }
 
-// BenchmarkWarm answers from the cache.
-func BenchmarkWarm(b *testing.B) {
+// BenchmarkWarmLookup answers from the cache.
+func BenchmarkWarmLookup(b *testing.B) {
 	n := domains(b, 1)
 	r := n.fresh(b, 64<<20)
 	ask(b, r, 0)

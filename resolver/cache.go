@@ -13,7 +13,7 @@ type kind uint8
 const (
 	kindFact       kind = iota // *fact: what servers said of a name and type
 	kindName                   // *fact: the name does not exist (type 0)
-	kindOutcome                // *outcome: the judged answer to a question
+	kindOutcome                // *kept or *outcome: the judged answer to a question
 	kindDelegation             // *delegation: a zone and its servers
 	kindTrust                  // *trust: the keys of a zone, or why there are none
 	kindFailure                // *failed: a resolution that failed (RFC 9520)
@@ -107,6 +107,15 @@ func (c *cache) put(k cacheKey, v cached, expires time.Time) {
 	for c.size > c.max {
 		c.remove(c.ring.prev)
 	}
+}
+
+// clear forgets everything.
+func (c *cache) clear() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	clear(c.nodes)
+	c.ring.prev, c.ring.next = &c.ring, &c.ring
+	c.size = 0
 }
 
 // drop forgets what stands at k.

@@ -45,6 +45,53 @@ func TestKeys(t *testing.T) {
 	}
 }
 
+// Denial by NSEC3, which most large mail domains use: of TLSA records too.
+func TestNSEC3(t *testing.T) {
+	const mail = "@ MX 10 mx\nmx A 192.0.2.80\n_25._tcp.mx TLSA 3 1 1 0123456789012345678901234567890123456789012345678901234567890123\n*.wild MX 5 mx\n"
+	n := newInternet(t,
+		zoneSpec{name: ".", servers: "192.0.2.1"},
+		zoneSpec{name: "example.", servers: "192.0.2.2", nsec3: &nsec3Spec{optOut: true}},
+		zoneSpec{name: "plain.example.", servers: "192.0.2.3", unsigned: true, records: mail},
+		zoneSpec{name: "hashed.example.", servers: "192.0.2.4", nsec3: &nsec3Spec{iterations: 5}, records: mail},
+		zoneSpec{name: "costly.example.", servers: "192.0.2.5", nsec3: &nsec3Spec{iterations: 51}, records: mail},
+	)
+	for _, tt := range []struct{ name, qtype, want string }{
+		{"_25._tcp.mx.hashed.example.", "TLSA", "secure NOERROR 1 record"},
+		{"_26._tcp.mx.hashed.example.", "TLSA", "secure NXDOMAIN"},
+		{"_25._tcp.mx.hashed.example.", "A", "secure NOERROR"},
+		{"_tcp.mx.hashed.example.", "TLSA", "secure NOERROR"},
+		{"a.b.wild.hashed.example.", "MX", "secure NOERROR mx.hashed.example."},
+		{"mx.plain.example.", "A", "insecure NOERROR 192.0.2.80"},
+		{"nosuch.example.", "A", "insecure NXDOMAIN"}, // the span is one of opt-out
+		{"mx.costly.example.", "A", "secure NOERROR 192.0.2.80"},
+		{"_26._tcp.mx.costly.example.", "TLSA", "insecure NXDOMAIN"}, // RFC 9276 §3.2
+	} {
+		r := n.resolver(nil)
+		if a := r.Lookup(context.Background(), tt.name, dns.StringToType[tt.qtype]); summary(a) != tt.want {
+			t.Errorf("%s %s: %s, want %s (%s)", tt.name, tt.qtype, summary(a), tt.want, a.Text)
+		}
+	}
+	lim := DefaultLimits()
+	lim.NSEC3Hashes = 2
+	r := n.resolver(func(c *Config) { c.Limits = &lim })
+	if a := r.Lookup(context.Background(), "a.b.c.d.hashed.example.", TypeA); a.Status != dnssec.Indeterminate || a.Reason != dnssec.ReasonLimitNSEC3Hashes {
+		t.Errorf("past the limit: %s %s", summary(a), a.Reason)
+	}
+	// Without its own signature an NSEC3 with many iterations does not make the answer Insecure.
+	n.tamper = func(_ netip.Addr, _ Exchange, _, r *dns.Msg) *dns.Msg {
+		r = copyMsg(r)
+		for _, rr := range r.Ns {
+			if sig, ok := rr.(*dns.RRSIG); ok && sig.TypeCovered == dns.TypeNSEC3 && sig.SignerName == "costly.example." {
+				sig.Signature = sig.Signature[:8] + "AAAA" + sig.Signature[12:]
+			}
+		}
+		return r
+	}
+	if a := n.resolver(nil).Lookup(context.Background(), "_26._tcp.mx.costly.example.", TypeTLSA); a.Status != dnssec.Bogus {
+		t.Errorf("forged iterations: %s (%s)", summary(a), a.Text)
+	}
+}
+
 // A DNAME over the mail part of a domain: each step has a status of its own.
 func TestDNAMEOverMX(t *testing.T) {
 	n := newInternet(t,
@@ -178,6 +225,25 @@ func TestIsland(t *testing.T) {
 	}
 	if a := r.Lookup(context.Background(), "new.signed.example.", TypeA); a.Status == dnssec.Insecure || a.Rcode != rcodeServFail {
 		t.Errorf("denied from above: %s (%s)", summary(a), a.Text)
+	}
+}
+
+// When a trust anchor goes, what it proved goes with it.
+func TestAnchorsChange(t *testing.T) {
+	n := small(t)
+	anchors := n.config().Anchors()
+	r := n.resolver(func(c *Config) { c.Anchors = func() []dnssec.Anchor { return anchors } })
+	if a := r.Lookup(context.Background(), "mx.signed.example.", TypeA); a.Status != dnssec.Secure {
+		t.Fatalf("%s: %s", summary(a), a.Text)
+	}
+	ds := *anchors[0].DS
+	ds.Digest = make([]byte, len(ds.Digest))
+	anchors = []dnssec.Anchor{{Zone: dnssec.Root, DS: &ds}}
+	if a := r.Lookup(context.Background(), "www.signed.example.", TypeA); a.Status != dnssec.Bogus {
+		t.Errorf("by an anchor that fits nothing: %s", summary(a))
+	}
+	if a := r.Lookup(context.Background(), "mx.signed.example.", TypeA); a.Status != dnssec.Bogus {
+		t.Errorf("from the cache: %s", summary(a))
 	}
 }
 

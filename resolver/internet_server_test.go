@@ -98,7 +98,7 @@ func (z *testZone) answer(r *dns.Msg, name string, qtype uint16) {
 		if len(z.rrs[cut][dns.TypeDS]) > 0 {
 			r.Ns = append(r.Ns, z.set(cut, dns.TypeDS)...)
 		} else if z.key != nil {
-			r.Ns = append(r.Ns, z.set(cut, dns.TypeNSEC)...)
+			z.cover(r, cut)
 		}
 		for _, ns := range z.rrs[cut][dns.TypeNS] {
 			for _, t := range []uint16{dns.TypeA, dns.TypeAAAA} {
@@ -224,6 +224,10 @@ func (z *testZone) deny(r *dns.Msg, name string) {
 // cover adds the NSEC that matches or covers name.
 func (z *testZone) cover(r *dns.Msg, name string) {
 	if z.key == nil {
+		return
+	}
+	if z.nsec3 != nil {
+		z.cover3(r, name)
 		return
 	}
 	at := z.names[0]

@@ -47,6 +47,8 @@ type testZone struct {
 	strayDS bool
 	names   []string // owners and empty non-terminals in canonical order
 	nsec    map[string]*dns.NSEC
+	nsec3   *nsec3Spec
+	hashes  []string // owners of NSEC3 records, in order
 }
 
 // zoneSpec is one zone of the test internet: records in zone-file form relative to the zone,
@@ -56,9 +58,16 @@ type zoneSpec struct {
 	servers  string
 	unsigned bool
 	records  string
-	alg      uint8 // default ECDSA P-256
-	twoKeys  bool  // one key for the DS, another for the data
-	strayDS  bool  // the DS set has one more, for a key that is not there, of another algorithm
+	alg      uint8      // default ECDSA P-256
+	twoKeys  bool       // one key for the DS, another for the data
+	nsec3    *nsec3Spec // NSEC3 instead of NSEC
+	strayDS  bool       // the DS set has one more, for a key that is not there, of another algorithm
+}
+
+// nsec3Spec says how a zone denies by NSEC3.
+type nsec3Spec struct {
+	iterations uint16
+	optOut     bool
 }
 
 func newInternet(t testing.TB, specs ...zoneSpec) *internet {
@@ -105,7 +114,7 @@ func (n *internet) add(s zoneSpec) {
 			z.signing, z.signer = newKey(n.t, s, 256)
 			z.put(z.signing)
 		}
-		z.strayDS = s.strayDS
+		z.strayDS, z.nsec3 = s.strayDS, s.nsec3
 	}
 	n.zones[s.name] = z
 }
@@ -204,6 +213,10 @@ func (z *testZone) finish(t testing.TB) {
 	if z.key == nil {
 		return
 	}
+	if z.nsec3 != nil {
+		z.finish3(t)
+		return
+	}
 	z.nsec = map[string]*dns.NSEC{}
 	for i, name := range z.names {
 		nsec := &dns.NSEC{Hdr: dns.RR_Header{Name: name, Rrtype: dns.TypeNSEC, Class: 1, Ttl: 900},
@@ -275,15 +288,14 @@ func (n *internet) resolver(change func(*Config)) *Resolver {
 // config is that of a resolver that trusts this internet's root.
 func (n *internet) config() Config {
 	root := n.zones["."]
+	ds := root.key.ToDS(dns.SHA256)
+	digest, _ := hex.DecodeString(ds.Digest)
+	anchors := []dnssec.Anchor{{Zone: dnssec.Root, DS: &dnssec.DS{
+		KeyTag: ds.KeyTag, Algorithm: ds.Algorithm, DigestType: ds.DigestType, Digest: digest}}}
 	return Config{
 		Transport: n,
 		Now:       func() time.Time { return testNow },
 		Hints:     []Nameserver{{Name: mustName("ns1."), Addrs: root.servers}},
-		Anchors: func() []dnssec.Anchor {
-			ds := root.key.ToDS(dns.SHA256)
-			digest, _ := hex.DecodeString(ds.Digest)
-			return []dnssec.Anchor{{Zone: dnssec.Root, DS: &dnssec.DS{
-				KeyTag: ds.KeyTag, Algorithm: ds.Algorithm, DigestType: ds.DigestType, Digest: digest}}}
-		},
+		Anchors:   func() []dnssec.Anchor { return anchors },
 	}
 }

@@ -17,6 +17,7 @@ type resolution struct {
 	r       *Resolver
 	ctx     context.Context
 	now     time.Time
+	anchors []dnssec.Anchor // as they were at its start
 	budget  dnssec.Budget
 	packets int // sent
 	probes  int // of QNAME minimisation
@@ -37,7 +38,7 @@ type resolution struct {
 
 func (r *Resolver) newResolution(ctx context.Context) *resolution {
 	return &resolution{
-		r: r, ctx: ctx, now: r.now(), forward: r.forward.active.Load(),
+		r: r, ctx: ctx, now: r.now(), forward: r.forward.active.Load(), anchors: r.currentAnchors(),
 		budget: dnssec.Budget{
 			SignatureChecks: r.lim.SignatureChecks,
 			FailedChecks:    r.lim.FailedChecks,

@@ -56,7 +56,7 @@ func (f *fact) bytes() int {
 
 // alias returns the name that f says to ask for instead of name.
 func (f *fact) alias(q question) (next dnssec.Name, isAlias bool, err error) {
-	if f.set == nil || q.qtype == typeANY {
+	if f.set == nil {
 		return "", false, nil
 	}
 	switch {
@@ -66,7 +66,7 @@ func (f *fact) alias(q question) (next dnssec.Name, isAlias bool, err error) {
 			return "", true, fmt.Errorf("the name that the DNAME at %s makes of %s is too long", f.set.Name, q.name)
 		}
 		return next, true, nil
-	case f.set.Type == TypeCNAME && (q.qtype != TypeCNAME || f.denied):
+	case f.set.Type == TypeCNAME && q.qtype != typeANY && (q.qtype != TypeCNAME || f.denied):
 		return target(f.set.Data[0]), true, nil
 	}
 	return "", false, nil
@@ -233,13 +233,13 @@ func (c *classifier) speaksFor(name dnssec.Name) bool {
 
 // find looks for the RRset asked for, or an alias in its place.
 func (c *classifier) find(q question) *fact {
-	if q.qtype == typeANY {
-		return c.all(q)
-	}
 	for _, s := range c.m.answer {
 		if s.Type == TypeDNAME && q.name.IsBelow(s.Name) && s.Name.IsSubdomainOf(c.d.zone) && len(s.Data) == 1 {
 			return c.positive(s)
 		}
+	}
+	if q.qtype == typeANY {
+		return c.all(q)
 	}
 	if s := findSet(c.m.answer, q.name, q.qtype); s != nil {
 		return c.positive(s)

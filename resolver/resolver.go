@@ -16,6 +16,10 @@
 //	reply.go      what a message says
 //	judge.go      what it is worth
 //	trust.go      the chain of trust
+//	aggressive.go denials that answer for other names too
+//	kept.go       answers as the cache holds them
+//	forward.go    recursive servers as transport, where port 53 is closed
+//	listener.go   other programs of the host as clients
 package resolver
 
 import (
@@ -25,6 +29,7 @@ import (
 	"io"
 	"log/slog"
 	"net/netip"
+	"sync/atomic"
 	"time"
 
 	"danepost/resolver/dnssec"
@@ -75,6 +80,7 @@ type Resolver struct {
 	lim       Limits
 	rules     *dnssec.Rules
 	anchors   func() []dnssec.Anchor
+	anchorSum atomic.Uint64 // of the anchors last used
 	ready     func() error
 	clock     map[dnssec.Name]bool
 	exempt    map[dnssec.Name]bool

@@ -2,6 +2,7 @@ package resolver
 
 import (
 	"fmt"
+	"hash/fnv"
 	"time"
 
 	"danepost/resolver/dnssec"
@@ -59,7 +60,7 @@ func (x *resolution) trustFor(name dnssec.Name, direct bool) *trust {
 func (x *resolution) anchorsOver(name dnssec.Name) (dnssec.Name, []dnssec.Anchor) {
 	var zone dnssec.Name
 	var found []dnssec.Anchor
-	for _, a := range x.r.anchors() {
+	for _, a := range x.anchors {
 		switch {
 		case !name.IsSubdomainOf(a.Zone) || len(a.Zone) < len(zone):
 		case a.Zone == zone:
@@ -69,6 +70,27 @@ func (x *resolution) anchorsOver(name dnssec.Name) (dnssec.Name, []dnssec.Anchor
 		}
 	}
 	return zone, found
+}
+
+// currentAnchors returns the trust anchors. When they are others than before, all
+// that was proved by the old ones is forgotten: a revoked key must not go on
+// being trusted for as long as the TTLs of what it signed (RFC 5011 §2.1).
+func (r *Resolver) currentAnchors() []dnssec.Anchor {
+	anchors := r.anchors()
+	h := fnv.New64a()
+	for _, a := range anchors {
+		h.Write([]byte(a.Zone))
+		h.Write(a.Key)
+		if a.DS != nil {
+			h.Write([]byte{byte(a.DS.KeyTag >> 8), byte(a.DS.KeyTag), a.DS.Algorithm, a.DS.DigestType})
+			h.Write(a.DS.Digest)
+		}
+	}
+	sum := h.Sum64()
+	if old := r.anchorSum.Swap(sum); old != sum && old != 0 {
+		r.cache.clear()
+	}
+	return anchors
 }
 
 // knownTrust returns the trust in the closest zone above name, top at the highest, that

@@ -78,7 +78,7 @@ func (l *lab) startDanepost() (*daemon, error) {
 	return d, d.await(20*time.Second, func() bool { _, err := os.Stat(l.socket()); return err == nil })
 }
 
-// fillDanepost puts n messages on hold into danepost's queue; the appliance must not
+// fillDanepost puts n messages into danepost's queue; the appliance must not
 // run.
 func (l *lab) fillDanepost(n int, to func(int) string) error {
 	q, err := queue.Open(queue.Options{Dir: l.stateDir()})
@@ -91,7 +91,7 @@ func (l *lab) fillDanepost(n int, to func(int) string) error {
 	for range 16 {
 		wg.Go(func() {
 			for i := int(next.Add(1)) - 1; i < n; i = int(next.Add(1)) - 1 {
-				e := queue.Envelope{Sender: sender, Recipients: []queue.Recipient{{Address: to(i), Hold: "until all is ready"}}}
+				e := queue.Envelope{Sender: sender, Recipients: []queue.Recipient{{Address: to(i)}}}
 				if _, perr := q.Put(context.Background(), e, bytes.NewReader(l.message(to(i), i))); perr != nil {
 					mu.Lock()
 					err = perr

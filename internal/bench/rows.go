@@ -81,7 +81,7 @@ func (l *lab) deliveries(n int) []work {
 	anyCPU := goal{key: "cpu", unit: "s CPU/1,000"}
 	return []work{
 		{name: fmt.Sprintf("cold DANE delivery to %d domains", n),
-			how:  fmt.Sprintf("%d messages queued before, nothing cached; from their release to the last acceptance; all verified on both sides", n),
+			how:  fmt.Sprintf("%d messages queued before, nothing cached; from the flush of the queue (danepost: from its start) to the last acceptance; all verified on both sides", n),
 			peer: run(cold, true), ours: run(cold, false),
 			goals: []goal{{key: "rate", unit: "messages/s", wanted: 2, atLeast: true}, cpu, {key: "receiver", unit: "s CPU of the receiver/1,000"}}},
 		{name: "delivery to one domain",

@@ -100,29 +100,14 @@ func (t *tasks) run(f func() error) {
 	})
 }
 
-// work answers on the socket, imports the maildrop and delivers until ctx
-// ends. run is the queue's Run in one of its forms: when it returns, the
-// rest ends too. yield, if it is not nil, is called when a daemon asks for
-// the queue.
-func (a *appliance) work(ctx context.Context, run func(context.Context) error, yield func()) error {
+// work serves, imports the maildrop and delivers until ctx ends. run is the
+// queue's Run in one of its forms: when it returns, the rest ends too.
+func (a *appliance) work(ctx context.Context, run func(context.Context) error, list services) error {
 	defer lessCollecting()()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	services, err := a.listen()
-	if err != nil {
-		return err
-	}
-	ln, err := submit.ListenSocket(a.config.Socket) // last: it says that all is ready
-	if err != nil {
-		return errors.Join(err, services.close())
-	}
 	t := &tasks{cancel: cancel}
-	server := &submit.Server{Gate: a.gate, Operator: a.queue, Yield: yield, Log: a.log}
-	if gid, ok := submit.GroupID("danepost-adm", "/etc/group"); ok {
-		server.AdminGroup = &gid
-	}
-	t.run(func() error { return server.Serve(ctx, ln, a.config.Socket) })
-	for _, s := range services {
+	for _, s := range list {
 		t.run(func() error { return s.serve(ctx) })
 	}
 	t.run(func() error { return a.names.anchors.Run(ctx) })
@@ -150,18 +135,14 @@ func (a *appliance) refreshAnchors(ctx context.Context) {
 	}
 }
 
-// watchDrops imports what arrives in the maildrop; a failure that may pass is
+// watchDrops imports what is and what arrives in the maildrop, beside all else:
+// a large backlog keeps nobody from the socket. A failure that may pass is
 // logged once until it changes.
 func (a *appliance) watchDrops(ctx context.Context) {
 	tick := time.NewTicker(importEvery)
 	defer tick.Stop()
 	last := ""
 	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
 		text := ""
 		if err := a.importDrops(ctx); err != nil && ctx.Err() == nil {
 			text = err.Error()
@@ -170,6 +151,11 @@ func (a *appliance) watchDrops(ctx context.Context) {
 			a.log.Error("maildrop", "reason", text)
 		}
 		last = text
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
 	}
 }
 
@@ -232,10 +218,10 @@ func serve(c *Config, stderr io.Writer) error {
 	}
 	version, _ := buildInfo()
 	log.Info("started", "version", version, "hostname", c.Hostname, "state", c.StateDir, "socket", c.Socket)
-	if err := a.importDrops(ctx); err != nil {
-		log.Error("maildrop", "reason", err.Error())
+	services, err := a.listen()
+	if err == nil {
+		err = a.work(ctx, func(ctx context.Context) error { return a.queue.Run(ctx, a.handler()) }, services)
 	}
-	err = a.work(ctx, func(ctx context.Context) error { return a.queue.Run(ctx, a.handler()) }, nil)
 	if cerr := a.close(); err == nil {
 		err = cerr
 	}
@@ -258,7 +244,7 @@ func runQueueOnce(ctx context.Context, c *Config, log *slog.Logger, linger time.
 		stuck := a.importDrops(ctx)
 		run := func(ctx context.Context) error { return a.queue.RunUntilIdle(ctx, a.handler(), linger) }
 		if linger > 0 {
-			err = a.work(ctx, run, yield)
+			err = a.work(ctx, run, a.listenMeanwhile(yield))
 		} else {
 			err = run(ctx)
 			a.refreshAnchors(ctx)

@@ -35,13 +35,7 @@ func runCheck(inv *invocation, args []string) error {
 	if err != nil {
 		return configError(err)
 	}
-	// A person waits: no step has the minutes that mail may take, unless the
-	// configuration says how long.
-	for _, t := range []*time.Duration{&dc.Timeouts.Connect, &dc.Timeouts.Greeting, &dc.Timeouts.EHLO, &dc.Timeouts.STARTTLS} {
-		if *t == 0 {
-			*t = checkPatience
-		}
-	}
+	hurry(&dc.Timeouts)
 	n, err := openNames(c, log)
 	if err != nil {
 		return err
@@ -63,4 +57,14 @@ func runCheck(inv *invocation, args []string) error {
 		return exitStatus(1)
 	}
 	return nil
+}
+
+// hurry shortens the steps of a session for a person who waits, unless the
+// configuration says how long they take.
+func hurry(t *deliver.Timeouts) {
+	for _, step := range []*time.Duration{&t.Connect, &t.Greeting, &t.EHLO, &t.STARTTLS} {
+		if *step == 0 {
+			*step = checkPatience
+		}
+	}
 }

@@ -75,7 +75,7 @@ func runSendmail(inv *invocation, argv []string) error {
 			return err
 		}
 	}
-	if s.config, err = inv.configAt(s.configFile); err != nil {
+	if s.config, err = inv.config(); err != nil {
 		return err
 	}
 	s.source = submit.LocalUser(uint32(os.Getuid()), "/etc/passwd")
@@ -94,13 +94,6 @@ func runSendmail(inv *invocation, argv []string) error {
 		return s.smtp()
 	}
 	return s.deliver()
-}
-
-// configAt loads a configuration that the environment may have named.
-func (inv *invocation) configAt(file string) (*Config, error) {
-	with := *inv
-	with.configFile = file
-	return with.config()
 }
 
 // deliver takes one message from standard input (-bm).

@@ -115,7 +115,7 @@ func deliverRules(c *Config) (deliver.Config, error) {
 			STARTTLS: time.Duration(t.STARTTLS), Mail: time.Duration(t.Mail), RCPT: time.Duration(t.Rcpt),
 			Data: time.Duration(t.Data), Block: time.Duration(t.Block), Dot: time.Duration(t.Dot),
 		},
-		Postmaster: c.Postmaster, MaxAge: time.Duration(c.Queue.MaxAge),
+		IPv6: new(families).ipv6, Postmaster: c.Postmaster, MaxAge: time.Duration(c.Queue.MaxAge),
 	}
 	dc.Own = ownAddresses(c.Submission.Listen)
 	dc.SourceIPv4, _ = netip.ParseAddr(c.Deliver.SourceIPv4)

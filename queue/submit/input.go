@@ -64,3 +64,38 @@ func (d *dotReader) loneDot() bool {
 	b, _ = d.r.Peek(3)
 	return bytes.Equal(b, []byte(".\r\n")) || bytes.Equal(b, []byte(".\r"))
 }
+
+// lineEnds reads the SMTP dialogue of a program that ends its lines with LF
+// alone, as many a shell script does. Its first line shows which kind it is,
+// and then all of them are: what one who speaks CRLF writes stays as it is.
+type lineEnds struct {
+	r     io.Reader
+	known bool // the first line has ended
+	alone bool // with LF alone
+	prev  byte
+	rest  []byte // read and not yet handed out
+	err   error
+}
+
+func (l *lineEnds) Read(p []byte) (int, error) {
+	for len(l.rest) == 0 && l.err == nil {
+		var buf [4096]byte
+		var n int
+		n, l.err = l.r.Read(buf[:])
+		for _, c := range buf[:n] {
+			if c == '\n' && !l.known {
+				l.known, l.alone = true, l.prev != '\r'
+			}
+			if c == '\n' && l.alone && l.prev != '\r' {
+				l.rest = append(l.rest, '\r')
+			}
+			l.rest, l.prev = append(l.rest, c), c
+		}
+	}
+	if len(l.rest) == 0 {
+		return 0, l.err
+	}
+	n := copy(p, l.rest)
+	l.rest = l.rest[n:]
+	return n, nil
+}

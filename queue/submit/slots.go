@@ -6,7 +6,7 @@ import (
 )
 
 const (
-	slotsPerUser = 8   // messages of one user worked on at once
+	slotsPerUser = 64  // messages of one user worked on at once: as many share a sync of the disk
 	callsPerUser = 512 // messages of one user worked on or waiting
 )
 

@@ -52,7 +52,7 @@ type SMTP struct {
 
 // ServeStdio serves one session of src on in and out (-bs).
 func (s *SMTP) ServeStdio(ctx context.Context, src Source, in io.Reader, out io.Writer) error {
-	c := &stdioConn{Reader: in, Writer: out, closed: make(chan struct{})}
+	c := &stdioConn{Reader: &lineEnds{r: in}, Writer: out, closed: make(chan struct{})}
 	b := &backend{smtp: s, ctx: ctx, local: &src}
 	server := b.server()
 	// The caller has his own memory to spend on long lines.

@@ -24,6 +24,21 @@ import (
 	"golang.org/x/crypto/bcrypt"
 )
 
+// TestStdioLineEnds: a dialogue in LF alone is understood on standard input;
+// in one that began with CRLF a lone LF ends neither line nor message.
+func TestStdioLineEnds(t *testing.T) {
+	const dialogue = "EHLO x\nMAIL FROM:<a@example.org>\nRCPT TO:<b@example.net>\nDATA\nSubject: x\n\n..dot\n\n.\nQUIT\n"
+	replies, q := stdio(t, testPolicy(t), dialogue)
+	if got := q.all(); len(got) != 1 || !strings.HasSuffix(got[0].body, "\r\n\r\n.dot\r\n\r\n") || !strings.Contains(replies, "221 ") {
+		t.Errorf("queued %+v\n%s", got, replies)
+	}
+	smuggled := "x\n.\nMAIL FROM:<evil@example.org>\nRCPT TO:<c@example.net>\nDATA\nevil"
+	_, q = stdio(t, testPolicy(t), crlf("EHLO x", "MAIL FROM:<a@example.org>", "RCPT TO:<b@example.net>", "DATA", "", smuggled, ".", "QUIT"))
+	if got := q.all(); len(got) != 1 || got[0].env.Sender != "a@example.org" || !strings.Contains(got[0].body, "evil@") {
+		t.Errorf("queued %+v", got)
+	}
+}
+
 // stdio runs one -bs session on a script and returns its replies.
 func stdio(t *testing.T, p Policy, script string) (replies string, q *memQueue) {
 	t.Helper()

@@ -200,12 +200,18 @@ func (h *host) sendmail(n int) bool {
 	return cmd.Run() == nil
 }
 
+// waiting counts what is queued, and what still lies in the maildrop: looked
+// at first, for that is the way mail goes.
 func (h *host) waiting() int {
+	dropped, err := os.ReadDir(filepath.Join(filepath.Dir(h.config), "state", "maildrop"))
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return -1
+	}
 	out, err := exec.Command(h.binary, "--config", h.config, "queue", "list", "--json").Output()
 	if err != nil {
 		return -1
 	}
-	return bytes.Count(out, []byte("\n"))
+	return len(dropped) + bytes.Count(out, []byte("\n"))
 }
 
 // drain waits until nothing is waiting any more, and returns what still is.
