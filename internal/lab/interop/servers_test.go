@@ -22,7 +22,7 @@ func (t *tree) raise(tb *testing.T) error {
 	if err := t.addresses(tb); err != nil {
 		return err
 	}
-	for _, level := range []string{"leaf", "tld", "root"} {
+	for _, level := range []string{"plain", "leaf", "tld", "root"} {
 		var starts []func() error
 		for _, s := range t.servers {
 			if s.level == level {
@@ -137,12 +137,15 @@ controls { };
 `, dir, s.v4, s.v6)
 	for _, a := range algorithms() {
 		fmt.Fprintf(&b, "dnssec-policy nsec-%d { keys { ksk lifetime unlimited algorithm %d; zsk lifetime unlimited algorithm %d; }; };\n", a, a, a)
-		fmt.Fprintf(&b, "dnssec-policy nsec3-%d { keys { csk lifetime unlimited algorithm %d; }; nsec3param iterations 0 optout no salt-length 0; };\n", a, a)
+		for _, out := range []string{"no", "yes"} {
+			fmt.Fprintf(&b, "dnssec-policy nsec3-%s-%d { keys { csk lifetime unlimited algorithm %d; }; nsec3param iterations 0 optout %s salt-length 0; };\n", out, a, a, out)
+		}
 	}
 	for _, z := range zones {
 		fmt.Fprintf(&b, "zone %q { type primary; file %q; ", z.name, z.file())
 		if z.algorithm != 0 {
-			fmt.Fprintf(&b, "inline-signing yes; dnssec-policy nsec%s-%d; ", map[bool]string{true: "3"}[z.method.denial == nsec3], z.algorithm)
+			policy := map[denial]string{nsec: "nsec", nsec3: "nsec3-no", optOut: "nsec3-yes"}[z.method.denial]
+			fmt.Fprintf(&b, "inline-signing yes; dnssec-policy %s-%d; ", policy, z.algorithm)
 		}
 		b.WriteString("};\n")
 	}
@@ -279,9 +282,10 @@ func startPDNS(s *server, dir string, zones []*zone) (*daemon, error) {
 		}
 		fmt.Fprintf(&list, "zone %q { type master; file %q; };\n", z.name, filepath.Join(dir, file))
 	}
+	db := "/run/" + s.name() + ".db" // in memory: each pdnsutil commits
 	conf := fmt.Sprintf(`launch=bind
 bind-config=%[1]s/zones.conf
-bind-dnssec-db=%[1]s/dnssec.db
+bind-dnssec-db=%[4]s
 local-address=%[2]s,%[3]s
 local-port=53
 socket-dir=%[1]s
@@ -292,7 +296,7 @@ receiver-threads=1
 distributor-threads=1
 security-poll-suffix=
 version-string=anonymous
-`, dir, s.v4, s.v6)
+`, dir, s.v4, s.v6, db)
 	if err := writeFiles(dir, map[string]string{"pdns.conf": conf, "zones.conf": list.String()}); err != nil {
 		return nil, err
 	}
@@ -300,7 +304,7 @@ version-string=anonymous
 		_, err := command("pdnsutil", append([]string{"--config-dir=" + dir}, args...)...)
 		return err
 	}
-	if err := util("create-bind-db", filepath.Join(dir, "dnssec.db")); err != nil {
+	if err := util("create-bind-db", db); err != nil {
 		return nil, err
 	}
 	for _, z := range zones {

@@ -26,11 +26,12 @@ type network struct {
 	hints  string
 	anchor string // DS records
 	config string // danepost.toml
+	ds     []dns.RR
 }
 
 // writeNetwork writes what danepost and the oracles need to know of a root.
 func writeNetwork(dir string, roots []netip.Addr, ds []dns.RR, more ...string) (*network, error) {
-	n := &network{dir, filepath.Join(dir, "root.hints"), filepath.Join(dir, "root.ds"), filepath.Join(dir, "danepost.toml")}
+	n := &network{dir, filepath.Join(dir, "root.hints"), filepath.Join(dir, "root.ds"), filepath.Join(dir, "danepost.toml"), ds}
 	var hints, anchor strings.Builder
 	for i, a := range roots {
 		name := fmt.Sprintf("%c.root-servers.", 'a'+i)

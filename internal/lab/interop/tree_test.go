@@ -37,6 +37,7 @@ func methods() []method {
 	return []method{
 		{name: "named-nsec", software: "named", denial: nsec, live: true},
 		{name: "named-nsec3", software: "named", denial: nsec3, live: true},
+		{name: "named-optout", software: "named", denial: optOut, live: true},
 		{name: "ldns-nsec", software: "nsd", denial: nsec},
 		{name: "ldns-nsec3", software: "nsd", denial: nsec3},
 		{name: "ldns-optout", software: "nsd", denial: optOut},
@@ -67,7 +68,7 @@ func algorithms() []uint8 {
 // server is one process and its two addresses.
 type server struct {
 	software string
-	level    string // "root", "tld", "leaf": parent and child never share a process
+	level    string // "root", "tld", "leaf", "plain": parent and child never share a process
 	v4, v6   netip.Addr
 }
 
@@ -84,6 +85,7 @@ type zone struct {
 	outside   bool     // its servers' names are in another zone
 	dead      string   // address of the server that does not answer
 	other     string   // zone that its aliases lead to
+	child     *zone    // the unsigned one below it
 	records   []string // of top-level domains: their delegations
 	ds        []dns.RR // what the parent says of it
 }
@@ -125,6 +127,9 @@ func plan() *tree {
 	}
 	for _, m := range methods() {
 		for _, a := range algorithms() {
+			if m.denial == minimal && (a == dns.RSASHA256 || a == dns.RSASHA512) {
+				continue // knotd 3.2 answers SERVFAIL over UDP where what it signs just now does not fit
+			}
 			n := len(t.leaves)
 			z := &zone{name: fmt.Sprintf("%s-%d.%s", m.name, a, t.tlds[1+n%(len(t.tlds)-1)].name), method: m, algorithm: a,
 				server: t.server(m.software, "leaf"), outside: n%3 == 2, dead: []string{refusing, silent}[n%2]}
@@ -133,7 +138,8 @@ func plan() *tree {
 	}
 	for i, z := range t.leaves {
 		z.other = t.leaves[(i+7)%len(t.leaves)].name
-		t.plain = append(t.plain, &zone{name: "plain." + z.name, server: z.server, dead: refusing, method: method{software: z.method.software}})
+		z.child = &zone{name: "plain." + z.name, server: t.server("nsd", "plain"), dead: refusing}
+		t.plain = append(t.plain, z.child)
 	}
 	return t
 }
@@ -218,8 +224,8 @@ func (z *zone) leafRecords() []string {
 		"out CNAME www.plain", "sub DNAME " + z.other,
 		"*.wild A 192.0.2.99", "*.wild MX 10 mx", "here.wild A 192.0.2.98", "*.cwild CNAME www",
 		"b.ent A 192.0.2.7", `text TXT "one" "two"`,
-		"plain NS ns1.plain", "plain NS dead.plain", "ns1.plain A " + z.server.v4.String(), "dead.plain A " + refusing,
 	}
+	out = append(out, z.child.delegation()...)
 	for i := range 10 { // more than a UDP reply holds
 		out = append(out, fmt.Sprintf(`big TXT "%d %s"`, i, long))
 	}

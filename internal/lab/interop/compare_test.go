@@ -1,0 +1,164 @@
+//go:build interop
+
+package interop
+
+import (
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/miekg/dns"
+)
+
+// asked is one question and what everyone said to it.
+type asked struct {
+	question
+	tags      []string // what is special about the zones in play, for the table of disagreements
+	withDelv  bool
+	expecting bool // want says what must come of it
+
+	mine     result
+	opinions []opinion
+}
+
+// opinion is what one oracle said.
+type opinion struct {
+	who string
+	result
+}
+
+func (o opinion) String() string { return o.who + ": " + o.result.String() }
+
+// interrogate has danepost and the oracles answer all questions, each of them
+// at its own pace, and fills the answers in.
+func (o *oracles) interrogate(t *testing.T, all []*asked, danepost func(int, question) result) {
+	t.Helper()
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	pool := func(name string, atOnce int, ask func(i int, a *asked) error) {
+		wg.Go(func() {
+			start := time.Now()
+			jobs := make([]func() error, len(all))
+			for i, a := range all {
+				jobs[i] = func() error { return ask(i, a) }
+			}
+			errs := runAll(jobs, atOnce)
+			mu.Lock()
+			defer mu.Unlock()
+			for _, err := range errs {
+				t.Error(err)
+			}
+			t.Logf("%s: done after %v", name, time.Since(start).Round(time.Second))
+		})
+	}
+	oracle := func(name string, ask func(question) (result, error), want func(*asked) bool) func(int, *asked) error {
+		return func(_ int, a *asked) error {
+			if !want(a) {
+				return nil
+			}
+			r, err := ask(a.question)
+			if err == nil {
+				mu.Lock()
+				a.opinions = append(a.opinions, opinion{name, r})
+				mu.Unlock()
+			}
+			return err
+		}
+	}
+	pool("danepost", 8, func(i int, a *asked) error {
+		a.mine = danepost(i, a.question)
+		return nil
+	})
+	pool("unbound", 48, oracle("unbound", o.unbound, func(*asked) bool { return true }))
+	pool("delv", 6, oracle("delv", o.delv, func(a *asked) bool { return a.withDelv }))
+	wg.Wait()
+}
+
+// exception is a row of testdata/disagreements.tsv: an oracle that may say
+// something else than danepost where a tag is present, and why danepost is
+// right by the RFC.
+type exception struct {
+	oracle, tag, mine, theirs string
+	section, reason           string
+	used                      int
+}
+
+func readExceptions(file string) ([]*exception, error) {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	var out []*exception
+	for n, line := range strings.Split(string(text), "\n") {
+		if line == "" || line[0] == '#' {
+			continue
+		}
+		f := strings.Split(line, "\t")
+		if len(f) != 6 {
+			return nil, fmt.Errorf("%s:%d: %d columns instead of 6", file, n+1, len(f))
+		}
+		out = append(out, &exception{oracle: f[0], tag: f[1], mine: f[2], theirs: f[3], section: f[4], reason: f[5]})
+	}
+	return out, nil
+}
+
+// short is a result as the table of disagreements writes it.
+func (r result) short() string {
+	if r.status == refused {
+		return refused
+	}
+	return dns.RcodeToString[r.rcode] + " " + r.status
+}
+
+func (e *exception) covers(a *asked, o opinion) bool {
+	return e.oracle == o.who && slices.Contains(a.tags, e.tag) &&
+		(e.mine == "*" || e.mine == a.mine.short()) && (e.theirs == "*" || e.theirs == o.short())
+}
+
+// compare fails the test for every disagreement that no exception covers, and
+// returns how many there were and how many were covered.
+func compare(t *testing.T, all []*asked, exceptions []*exception) (wrong, excepted int) {
+	t.Helper()
+	for _, a := range all {
+		bad := a.expecting && !a.want.meets(a.mine)
+		for _, o := range a.opinions {
+			if a.mine.equal(o.result) {
+				continue
+			}
+			i := slices.IndexFunc(exceptions, func(e *exception) bool { return e.covers(a, o) })
+			if i < 0 {
+				bad = true
+				continue
+			}
+			exceptions[i].used++
+			excepted++
+		}
+		if bad {
+			wrong++
+			t.Errorf("%s\n    %s", a.question, strings.Join(a.lines(), "\n    "))
+		}
+	}
+	return wrong, excepted
+}
+
+// lines shows all that was said.
+func (a *asked) lines() []string {
+	out := []string{"danepost: " + a.mine.String()}
+	for _, o := range a.opinions {
+		out = append(out, o.String())
+		if o.rcode == a.mine.rcode && o.status == a.mine.status {
+			out = append(out, fmt.Sprintf("records: danepost %q, %s %q", a.mine.records, o.who, o.records))
+		}
+	}
+	if a.expecting {
+		out = append(out, "built as "+a.want.String())
+	}
+	if len(a.tags) > 0 {
+		out = append(out, "zones: "+strings.Join(a.tags, ", "))
+	}
+	return out
+}
