@@ -82,7 +82,7 @@ func (s *spool) Close() {
 func (s *spool) fill(r io.Reader, limit int64) error {
 	in := make([]byte, 8<<10)
 	out := make([]byte, 0, 2*len(in)) // a bare CR becomes two bytes
-	line, cr := 0, 0 // length of the current line, CRs seen at its end
+	line, cr := 0, 0                  // length of the current line, CRs seen at its end
 	endLine := func() {
 		out = append(out, '\r', '\n')
 		s.longest = max(s.longest, line)
