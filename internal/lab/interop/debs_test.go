@@ -31,7 +31,7 @@ func rootPackages() map[string][]string {
 		"nullmailer": {"nullmailer"},
 		"danepost":   {"time"},
 		"submitters": {
-			"cron", "bsd-mailx", "s-nail", "mutt", "mailutils", "git", "php-cli", "python3", "perl", "libmime-lite-perl",
+			"cron", "bsd-mailx", "s-nail", "mutt", "mailutils", "git", "git-email", "php-cli", "python3", "perl", "libmime-lite-perl",
 			"libemail-sender-perl", "libmail-sendmail-perl", "libmailtools-perl", "logwatch", "swaks",
 		},
 	}

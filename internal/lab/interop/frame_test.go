@@ -75,7 +75,7 @@ func outer() (int, error) {
 
 func namespaces() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{
-		Cloneflags: unix.CLONE_NEWNET | unix.CLONE_NEWNS | unix.CLONE_NEWPID,
+		Cloneflags: unix.CLONE_NEWNET | unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWUTS,
 		Pdeathsig:  unix.SIGKILL, // as process 1 of its namespace it takes all daemons along
 	}
 }
@@ -129,6 +129,9 @@ func enter() error {
 	}
 	if err := unix.Mount("tmpfs", "/run", "tmpfs", 0, "mode=0755"); err != nil {
 		return fmt.Errorf("/run: %w", err)
+	}
+	if err := unix.Sethostname([]byte("host.home.demo")); err != nil {
+		return fmt.Errorf("host name: %w", err)
 	}
 	if _, err := command("ip", "link", "set", "lo", "up"); err != nil {
 		return err

@@ -8,4 +8,6 @@ import "testing"
 func TestMail(t *testing.T) {
 	t.Run("Receivers", testReceivers)
 	t.Run("Finger", testFinger)
+	t.Run("Submitters", testSubmitters)
+	t.Run("Relay", testRelay)
 }
