@@ -105,8 +105,7 @@ func (s *sendmail) deliver() error {
 	if !s.args.IgnoreDots {
 		content = submit.NewDotReader(content)
 	}
-	ctx, stop := untilSignal()
-	defer stop()
+	ctx := context.Background()
 	name := ""
 	if !s.group.Setgid() {
 		name = os.Getenv("NAME")
