@@ -105,6 +105,8 @@ func (s *sendmail) deliver() error {
 	if !s.args.IgnoreDots {
 		content = submit.NewDotReader(content)
 	}
+	// A signal may end this program, as it would any: nobody was promised
+	// anything yet. Only a delivery of its own is brought to an end first.
 	ctx := context.Background()
 	name := ""
 	if !s.group.Setgid() {
@@ -196,7 +198,9 @@ func (s *sendmail) socket(ctx context.Context, r *submit.Request, content io.Rea
 }
 
 // attempt is -odi without a daemon: take the queue and try everything due.
-func (s *sendmail) attempt(ctx context.Context, key string) ([]string, error) {
+func (s *sendmail) attempt(_ context.Context, key string) ([]string, error) {
+	ctx, stop := untilSignal()
+	defer stop()
 	err := runQueueOnce(ctx, s.config, backgroundLog(), 0)
 	if errors.Is(err, queue.ErrLocked) {
 		return nil, nil // whoever holds it imports the message after us
