@@ -48,7 +48,7 @@ type change struct {
 const changesPerCommit = 256
 
 // unmapEvery bounds what a busy queue's database takes of the process's memory.
-const unmapEvery = time.Second
+const unmapEvery = 200 * time.Millisecond
 
 // start starts the committer's goroutine; close ends it.
 func (c *committer) start() *committer {

@@ -7,12 +7,14 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"runtime/metrics"
 	"runtime/pprof"
 	"strings"
+	"time"
 )
 
 // ProfileVariable names the environment variable that says where a process
-// leaves its profiles: a path that .cpu.prof and .alloc.prof are added to.
+// leaves its profiles: a path that .cpu.prof, .alloc.prof and .heap.prof are added to.
 const ProfileVariable = "DANEPOST_PROFILE"
 
 // allocationRate is one sample in so many bytes allocated.
@@ -33,13 +35,41 @@ func Profile(f func()) error {
 	if err := pprof.StartCPUProfile(cpu); err != nil {
 		return err
 	}
+	stop := watchHeap(prefix + ".heap.prof")
 	f()
+	stop()
 	pprof.StopCPUProfile()
 	alloc, err := os.Create(prefix + ".alloc.prof")
 	if err != nil {
 		return err
 	}
 	return errors.Join(cpu.Close(), pprof.Lookup("allocs").WriteTo(alloc, 0), alloc.Close())
+}
+
+// watchHeap keeps a profile of what lived when most did, until stopped.
+func watchHeap(file string) (stop func()) {
+	quit, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		var most uint64
+		for {
+			select {
+			case <-quit:
+				return
+			case <-time.After(time.Second):
+			}
+			live := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
+			metrics.Read(live)
+			if now := live[0].Value.Uint64(); now > most {
+				most = now
+				if out, err := os.Create(file); err == nil {
+					pprof.Lookup("heap").WriteTo(out, 0)
+					out.Close()
+				}
+			}
+		}
+	}()
+	return func() { close(quit); <-done }
 }
 
 // profiling makes the processes started for a work leave profiles named after it.
@@ -63,12 +93,16 @@ func (l *lab) topOf() error {
 		return err
 	}
 	for _, f := range files {
-		kind := "-cum"
-		args := []string{"tool", "pprof", "-top", "-nodecount=15", kind, f}
-		if strings.HasSuffix(f, ".alloc.prof") {
-			args = []string{"tool", "pprof", "-sample_index=alloc_space", "-top", "-nodecount=15", f}
+		args := []string{"tool", "pprof", "-top", "-nodecount=15"}
+		switch {
+		case strings.HasSuffix(f, ".alloc.prof"):
+			args = append(args, "-sample_index=alloc_space")
+		case strings.HasSuffix(f, ".heap.prof"):
+			args = append(args, "-sample_index=inuse_space")
+		default:
+			args = append(args, "-cum")
 		}
-		out, err := exec.Command("go", args...).Output()
+		out, err := exec.Command("go", append(args, f)...).Output()
 		if err != nil {
 			return fmt.Errorf("go tool pprof %s: %w", f, err)
 		}
