@@ -111,6 +111,7 @@ func (q *Queue) open() error {
 		db.Close()
 		return damaged(path, err)
 	}
+	q.store.unmap()
 	before := q.store.state
 	q.store.clock = newClock(q.o.Now, before.Queue, before.Wall)
 	q.store.state.Run = RunRecord{Started: q.o.Now()}

@@ -139,8 +139,8 @@ const loadChunk = 500
 func (r *runner) load() error {
 	for after := ""; ; {
 		list, err := r.q.store.next(after, loadChunk)
+		r.q.store.unmap()
 		if err != nil || len(list) == 0 {
-			r.q.store.unmap()
 			return err
 		}
 		for _, m := range list {

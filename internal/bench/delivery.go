@@ -127,7 +127,7 @@ func (l *lab) running(w delivery, receiver *daemon, measured ...*daemon) *runnin
 
 // finish waits for the last message and for the bookkeeping behind it.
 func (r *running) finish() (Sample, Received, error) {
-	got, err := r.lab.awaitMessages(r.work.messages, 5*time.Minute)
+	got, err := r.lab.awaitMessages(r.work.messages, time.Minute+time.Duration(r.work.messages)*20*time.Millisecond)
 	if err != nil {
 		for _, d := range r.measured {
 			err = fmt.Errorf("%w; %s: %s", err, d.name, d.lastWords())
