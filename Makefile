@@ -65,6 +65,10 @@ interop: ## beside other people's servers and validators, in namespaces (root)
 	$(GO) vet -tags interop ./internal/lab/interop
 	$(GO) test -tags interop -count 1 ./internal/lab/interop -v -timeout 12m
 
+.PHONY: peers
+peers: ## what danepost, Postfix, dma, msmtp and nullmailer make of the same calls of sendmail, into docs/peers.md (root)
+	DANEPOST_PEERS_TABLE=../../../docs/peers.md $(GO) test -tags interop -count 1 ./internal/lab/interop -v -run TestMail/Peers
+
 .PHONY: dist
 dist: ## static binaries of all targets and Debian packages, into dist/
 	packaging/dist.sh

@@ -153,6 +153,10 @@ func testBroken(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if *hold > 0 {
+		t.Logf("held for %v: oracles %s and %s", *hold, o.validator, o.carrier)
+		time.Sleep(*hold)
+	}
 	exceptions, err := readExceptions("testdata/disagreements.tsv")
 	if err != nil {
 		t.Fatal(err)

@@ -87,8 +87,14 @@ func judged(a *resolver.Answer) result {
 	for _, rr := range a.RRs {
 		r.records = append(r.records, normal(unpacked(rr)))
 	}
-	slices.Sort(r.records)
+	r.records = sorted(r.records)
 	return r
+}
+
+// sorted orders records; what is there twice counts once (RFC 2181 §5).
+func sorted(records []string) []string {
+	slices.Sort(records)
+	return slices.Compact(records)
 }
 
 // unpacked is the record as package dns has it; RDATA that is not what the
@@ -134,6 +140,6 @@ func (n *network) lookup(ctx context.Context, q question) (result, lookupJSON, e
 		}
 		r.records = append(r.records, normal(rr))
 	}
-	slices.Sort(r.records)
+	r.records = sorted(r.records)
 	return r, o, nil
 }
