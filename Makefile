@@ -1,7 +1,6 @@
 # make alone lists the targets.
 GO         ?= go
 BIN        := bin/danepost
-VERSION    := $(shell git describe --always --dirty 2>/dev/null || echo unknown)
 LDFLAGS    := -s -w
 FUZZTIME   ?= 10s
 GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.9.0
@@ -65,6 +64,10 @@ profile: ## profiles of the CPU time and allocations of each work of the bench, 
 interop: ## beside other people's servers and validators, in namespaces (root)
 	$(GO) vet -tags interop ./internal/lab/interop
 	$(GO) test -tags interop -count 1 ./internal/lab/interop -v -timeout 12m
+
+.PHONY: peers
+peers: ## what danepost, Postfix, dma, msmtp and nullmailer make of the same calls of sendmail, into docs/peers.md (root)
+	DANEPOST_PEERS_TABLE=../../../docs/peers.md $(GO) test -tags interop -count 1 ./internal/lab/interop -v -run TestMail/Peers
 
 .PHONY: dist
 dist: ## static binaries of all targets and Debian packages, into dist/

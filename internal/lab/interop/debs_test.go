@@ -101,7 +101,10 @@ func unpack(dir string, packages []string) error {
 	for _, m := range regexp.MustCompile(`(?m)^Inst (\S+) (?:\[\S+\] )?\((\S+)`).FindAllStringSubmatch(out, -1) {
 		wanted = append(wanted, m[1]+"="+m[2])
 	}
-	if err := os.MkdirAll(dir, 0o755); err != nil || len(wanted) == 0 {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	if err := writeFiles(dir, map[string]string{".packages": strings.Join(wanted, "\n") + "\n"}); err != nil || len(wanted) == 0 {
 		return err
 	}
 	fmt.Printf("interop: fetching %d packages for %s\n", len(wanted), packages[0])
@@ -123,6 +126,22 @@ func unpack(dir string, packages []string) error {
 		}
 	}
 	return mergeUsr(dir)
+}
+
+// packageVersion is the version of a root's first package, unpacked or the host's.
+func packageVersion(root string) string {
+	name := rootPackages()[root][0]
+	text, err := os.ReadFile(filepath.Join(os.Getenv(rootsVar), root, ".packages"))
+	for line := range strings.Lines(string(text)) {
+		if version, ok := strings.CutPrefix(line, name+"="); ok && err == nil {
+			return strings.TrimSpace(version)
+		}
+	}
+	out, err := command("dpkg-query", "-W", "-f", "${Version}", name)
+	if err != nil {
+		return "?"
+	}
+	return out
 }
 
 // apt is a way of asking apt-get: options to begin with.

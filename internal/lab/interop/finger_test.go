@@ -434,6 +434,7 @@ func (f *fingerNet) deliver(t *testing.T, r *root) (map[string]string, error) {
 }
 
 const fingerMain = `myhostname = interop.test
+alias_maps =
 mydestination =
 smtp_tls_security_level = dane
 smtp_dns_support_level = dnssec

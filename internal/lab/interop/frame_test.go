@@ -60,7 +60,7 @@ func outer() (int, error) {
 	if err := os.Chmod(work, 0o755); err != nil { // daemons that give up root read below it
 		return 1, err
 	}
-	build := exec.Command("go", "build", "-o", filepath.Join(work, "danepost"), "danepost")
+	build := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", filepath.Join(work, "danepost"), "danepost")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		return 1, fmt.Errorf("go build: %w\n%s", err, out)

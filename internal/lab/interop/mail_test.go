@@ -10,4 +10,5 @@ func TestMail(t *testing.T) {
 	t.Run("Finger", testFinger)
 	t.Run("Submitters", testSubmitters)
 	t.Run("Relay", testRelay)
+	t.Run("Peers", testPeers)
 }

@@ -54,7 +54,6 @@ message_size_limit = 60000000
 mailbox_size_limit = 0
 virtual_mailbox_limit = 0
 default_database_type = texthash
-alias_maps =
 alias_database =
 `
 
@@ -127,6 +126,7 @@ func postfixReceiver() *receiver {
 			return nil, err
 		}
 		return startPostfix(v.root, `myhostname = mx.postfix.interop
+alias_maps =
 mydestination =
 virtual_mailbox_domains = static:all
 virtual_mailbox_base = /var/mail/v
