@@ -200,7 +200,10 @@ func (x *resolution) store(f *fact) {
 	}
 	f = f.lean()
 	k := cacheKey{f.name, f.qtype, kindFact}
-	if f.rcode == rcodeNXDomain && f.set == nil && f.hasSOA() {
+	if f.rcode == rcodeNXDomain && f.set == nil && f.hasSOA() && f.secure() {
+		// Unproved it stands for its own type alone: there are servers that say
+		// NXDOMAIN to all but the types they know, and forgers.
+		x.r.cache.drop(k)
 		k = cacheKey{f.name, 0, kindName}
 	}
 	if old, ok := x.r.cache.get(k, x.now).(*fact); ok && old.outranks(f) {

@@ -160,8 +160,8 @@ func (x *resolution) judge(q question, f *fact) *judgement {
 		t = x.trustFor(at, false)
 	}
 	j := x.weigh(t, q, f)
-	if j.Status == dnssec.Bogus && t.Status == dnssec.Secure && at != owner && (f.set == nil || !signed) {
-		t2 := x.trustFor(owner, false)
+	if below := x.below(f, owner, signed); j.Status == dnssec.Bogus && t.Status == dnssec.Secure && at != below {
+		t2 := x.trustFor(below, false)
 		if t2.Status != dnssec.Indeterminate && t2.zone != t.zone {
 			t, j = t2, x.weigh(t2, q, f)
 		}
@@ -169,6 +169,17 @@ func (x *resolution) judge(q question, f *fact) *judgement {
 	j.chain, j.zone = t.chain, t.zone
 	j.Verdict = x.stripped(j.Verdict, f.from)
 	return j
+}
+
+// below returns the name whose zone decides on data that its signer's keys do not
+// fit. Records that bear a signature are those of the zone whose server sent
+// them: that opt-out would allow an unsigned delegation further down is no
+// excuse for a signature that does not fit.
+func (x *resolution) below(f *fact, owner dnssec.Name, signed bool) dnssec.Name {
+	if f.set != nil && signed && f.zone != "" && owner.IsSubdomainOf(f.zone) && !x.forward {
+		return f.zone
+	}
+	return owner
 }
 
 // judgeAll judges each RRset of an answer to a question for ANY; the weakest decides.

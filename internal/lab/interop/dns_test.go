@@ -48,6 +48,7 @@ func TestDNS(t *testing.T) {
 		time.Sleep(*hold)
 		return
 	}
+	t.Run("Rolling", func(t *testing.T) { testRolling(t, tr, n, o) })
 	t.Run("Tree", func(t *testing.T) { testTree(t, tr, n, o) })
 	t.Run("Binary", func(t *testing.T) { testBinary(t, tr, n) })
 }

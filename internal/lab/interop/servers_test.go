@@ -22,7 +22,7 @@ func (t *tree) raise(tb *testing.T) error {
 	if err := t.addresses(tb); err != nil {
 		return err
 	}
-	for _, level := range []string{"plain", "leaf", "tld", "root"} {
+	for _, level := range []string{"plain", "leaf", "rolling", "rolls", "tld", "root"} {
 		var starts []func() error
 		for _, s := range t.servers {
 			if s.level == level {
@@ -57,8 +57,8 @@ func (t *tree) addresses(tb *testing.T) error {
 // delegate writes into the parents what the zones of a level look like.
 func (t *tree) delegate(level string) {
 	switch level {
-	case "leaf":
-		for _, z := range t.leaves {
+	case "leaf", "rolling":
+		for _, z := range map[string][]*zone{"leaf": t.leaves, "rolling": t.rolling}[level] {
 			for _, p := range t.tlds {
 				if dns.IsSubDomain(p.name, z.name) {
 					p.records = append(p.records, z.delegation()...)
@@ -66,6 +66,9 @@ func (t *tree) delegate(level string) {
 			}
 		}
 		for _, s := range t.servers {
+			if level == "rolling" {
+				break
+			}
 			t.tlds[0].records = append(t.tlds[0].records, s.host()+" A "+s.v4.String(), s.host()+" AAAA "+s.v6.String())
 		}
 	case "tld":
@@ -90,6 +93,9 @@ func (t *tree) start(tb *testing.T, s *server) error {
 	run := map[string]func(*server, string, []*zone) (*daemon, error){
 		"named": startNamed, "nsd": startNSD, "knot": startKnot, "pdns": startPDNS,
 	}[s.software]
+	if s.level == "rolling" {
+		run = map[string]func(*server, string, []*zone) (*daemon, error){"named": t.startRollingNamed, "knot": t.startRollingKnot}[s.software]
+	}
 	begin := time.Now()
 	d, err := run(s, dir, zones)
 	if err != nil {
@@ -132,7 +138,7 @@ func startNamed(s *server, dir string, zones []*zone) (*daemon, error) {
 	var b strings.Builder
 	fmt.Fprintf(&b, `options { directory %q; pid-file "named.pid"; session-keyfile "session.key"; lock-file none;
   listen-on port 53 { %s; }; listen-on-v6 port 53 { %s; }; recursion no; dnssec-validation no; notify no;
-  allow-transfer { none; }; allow-update { none; }; };
+  allow-transfer { none; }; };
 controls { };
 `, dir, s.v4, s.v6)
 	for _, a := range algorithms() {
@@ -145,7 +151,11 @@ controls { };
 		fmt.Fprintf(&b, "zone %q { type primary; file %q; ", z.name, z.file())
 		if z.algorithm != 0 {
 			policy := map[denial]string{nsec: "nsec", nsec3: "nsec3-no", optOut: "nsec3-yes"}[z.method.denial]
-			fmt.Fprintf(&b, "inline-signing yes; dnssec-policy %s-%d; ", policy, z.algorithm)
+			signing := "inline-signing yes"
+			if z.updates {
+				signing = "inline-signing no; allow-update { any; }"
+			}
+			fmt.Fprintf(&b, "%s; dnssec-policy %s-%d; ", signing, policy, z.algorithm)
 		}
 		b.WriteString("};\n")
 	}

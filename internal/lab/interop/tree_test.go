@@ -87,6 +87,8 @@ type zone struct {
 	other     string   // zone that its aliases lead to
 	child     *zone    // the unsigned one below it
 	records   []string // of top-level domains: their delegations
+	ttl       int      // seconds; 0: ten minutes
+	updates   bool     // takes dynamic updates from everyone
 	ds        []dns.RR // what the parent says of it
 }
 
@@ -97,6 +99,7 @@ type tree struct {
 	tlds    []*zone
 	leaves  []*zone // the signed ones
 	plain   []*zone // unsigned children of leaves
+	rolling []*zone // whose keys are rolled while they are asked
 }
 
 // Two addresses on which nothing answers: one that refuses, one that is silent.
@@ -141,6 +144,13 @@ func plan() *tree {
 		z.child = &zone{name: "plain." + z.name, server: t.server("nsd", "plain"), dead: refusing}
 		t.plain = append(t.plain, z.child)
 	}
+	t.tlds = append(t.tlds, &zone{name: "rolls.", method: methodNamed("named-nsec"), algorithm: dns.ECDSAP256SHA256,
+		server: t.server("named", "rolls"), dead: refusing, ttl: rollTTL, updates: true})
+	for _, m := range []string{"knot-nsec", "named-nsec3"} {
+		z := &zone{method: methodNamed(m), algorithm: dns.ECDSAP256SHA256, dead: refusing, ttl: rollTTL}
+		z.name, z.server, z.other = z.method.software+".rolls.", t.server(z.method.software, "rolling"), t.leaves[0].name
+		t.rolling = append(t.rolling, z)
+	}
 	return t
 }
 
@@ -159,7 +169,7 @@ func (t *tree) server(software, level string) *server {
 
 func (t *tree) all() []*zone {
 	out := append([]*zone{t.root}, t.tlds...)
-	return append(append(out, t.leaves...), t.plain...)
+	return append(append(append(out, t.leaves...), t.plain...), t.rolling...)
 }
 
 // on lists the zones of one process.
@@ -193,10 +203,14 @@ func (z *zone) nameServers() (ns, addresses []string) {
 // text returns the unsigned zone file.
 func (z *zone) text() string {
 	ns, addresses := z.nameServers()
+	ttl, negative := 600, 60
+	if z.ttl > 0 {
+		ttl, negative = z.ttl, z.ttl
+	}
 	lines := []string{
-		"$TTL 600",
+		fmt.Sprintf("$TTL %d", ttl),
 		"$ORIGIN " + z.name,
-		fmt.Sprintf("%s SOA %s %s 1 7200 3600 1209600 60", z.name, ns[0], z.under("hostmaster")),
+		fmt.Sprintf("%s SOA %s %s 1 7200 3600 1209600 %d", z.name, ns[0], z.under("hostmaster"), negative),
 	}
 	for _, n := range ns {
 		lines = append(lines, z.name+" NS "+n)
@@ -225,7 +239,9 @@ func (z *zone) leafRecords() []string {
 		"*.wild A 192.0.2.99", "*.wild MX 10 mx", "here.wild A 192.0.2.98", "*.cwild CNAME www",
 		"b.ent A 192.0.2.7", `text TXT "one" "two"`,
 	}
-	out = append(out, z.child.delegation()...)
+	if z.child != nil {
+		out = append(out, z.child.delegation()...)
+	}
 	for i := range 10 { // more than a UDP reply holds
 		out = append(out, fmt.Sprintf(`big TXT "%d %s"`, i, long))
 	}
