@@ -1,7 +1,6 @@
 # make alone lists the targets.
 GO         ?= go
 BIN        := bin/danepost
-VERSION    := $(shell git describe --always --dirty 2>/dev/null || echo unknown)
 LDFLAGS    := -s -w
 FUZZTIME   ?= 10s
 GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.9.0

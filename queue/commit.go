@@ -24,6 +24,7 @@ type committer struct {
 	first  func(*bolt.Tx) error // what every transaction does before its changes
 	last   func(*bolt.Tx) error // and behind them
 	breaks func()               // called when a sync failed
+	unmap  func()               // called now and then while there are commits
 
 	mu      sync.Mutex
 	closed  bool
@@ -45,6 +46,9 @@ type change struct {
 
 // changesPerCommit bounds one transaction's size.
 const changesPerCommit = 256
+
+// unmapEvery bounds what a busy queue's database takes of the process's memory.
+const unmapEvery = time.Second
 
 // start starts the committer's goroutine; close ends it.
 func (c *committer) start() *committer {
@@ -100,6 +104,7 @@ func (c *committer) close() {
 
 func (c *committer) loop() {
 	defer close(c.stopped)
+	var unmapped time.Time
 	for range c.wakeup {
 		for {
 			c.gather()
@@ -113,6 +118,10 @@ func (c *committer) loop() {
 			start := time.Now()
 			c.commit(batch)
 			c.shared, c.took = len(batch), time.Since(start)
+			if start.Sub(unmapped) > unmapEvery {
+				unmapped = start
+				c.unmap()
+			}
 		}
 	}
 }

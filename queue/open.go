@@ -114,7 +114,7 @@ func (q *Queue) open() error {
 	before := q.store.state
 	q.store.clock = newClock(q.o.Now, before.Queue, before.Wall)
 	q.store.state.Run = RunRecord{Started: q.o.Now()}
-	c := &committer{db: db, first: q.store.applyForget, last: q.store.stamp, breaks: q.suspect}
+	c := &committer{db: db, first: q.store.applyForget, last: q.store.stamp, breaks: q.suspect, unmap: q.store.unmap}
 	q.store.commit = c.start()
 	q.previous = before.Run
 	if err := q.recover(created); err != nil {

@@ -140,6 +140,7 @@ func (r *runner) load() error {
 	for after := ""; ; {
 		list, err := r.q.store.next(after, loadChunk)
 		if err != nil || len(list) == 0 {
+			r.q.store.unmap()
 			return err
 		}
 		for _, m := range list {

@@ -206,6 +206,17 @@ func (s *store) view(fn func(*bolt.Tx) error) (err error) {
 	return s.db.View(fn)
 }
 
+// unmap gives the pages of the database that were looked at back: bbolt maps
+// the whole file, and what passed through would else count as the process's
+// memory for as long as it runs. A transaction is open, so that bbolt does not
+// move the map meanwhile.
+func (s *store) unmap() {
+	s.view(func(tx *bolt.Tx) error { //nolint:errcheck // nothing can fail
+		unmap(s.db.Info().Data, tx.Size())
+		return nil
+	})
+}
+
 // dropped returns the id a drop key was queued under, "" when it is new.
 func (s *store) dropped(key string) (id string, err error) {
 	s.mu.Lock()

@@ -136,6 +136,9 @@ func (a *asking) addGlue() {
 			ips = a.x.cachedGlue(s.Name)
 		}
 		if len(ips) == 0 {
+			ips = a.x.cachedAddrs(s.Name)
+		}
+		if len(ips) == 0 {
 			a.names = append(a.names, s.Name)
 			continue
 		}
@@ -214,10 +217,12 @@ func (a *asking) childServers() []dnssec.Name {
 	return out
 }
 
-// fresh reports whether there is a server that was not asked yet.
+// fresh reports whether there is a server that was not asked yet and is not
+// known to keep silent.
 func (a *asking) fresh() bool {
 	for i := range a.choices {
-		if !a.choices[i].done && a.choices[i].tries == 0 {
+		c := &a.choices[i]
+		if !c.done && c.tries == 0 && !a.x.r.servers.keepsSilent(c.addr, a.x.now) {
 			return true
 		}
 	}
@@ -298,6 +303,16 @@ func (x *resolution) cachedGlue(name dnssec.Name) []netip.Addr {
 		}
 	}
 	return nil
+}
+
+// cachedAddrs returns what is known of a server's addresses without asking.
+func (x *resolution) cachedAddrs(name dnssec.Name) (ips []netip.Addr) {
+	for _, t := range x.r.addressTypes() {
+		if f := x.factAt(name, t); f != nil && f.set != nil && f.set.Type == t {
+			ips = append(ips, addrs(f.set)...)
+		}
+	}
+	return ips[:min(len(ips), x.r.lim.AddrsPerServer)]
 }
 
 // failed notes why a server was of no use.

@@ -92,6 +92,33 @@ func TestNSEC3(t *testing.T) {
 	}
 }
 
+// A record that bears a signature of its zone and does not fit it is forged,
+// even where the zone's NSEC3 records would allow an unsigned delegation.
+func TestForgedUnderWeakNSEC3(t *testing.T) {
+	const records = "mx A 192.0.2.80\n*.wild A 192.0.2.81\n"
+	n := newInternet(t,
+		zoneSpec{name: ".", servers: "192.0.2.1"},
+		zoneSpec{name: "optout.", servers: "192.0.2.2", nsec3: &nsec3Spec{optOut: true}, records: records},
+		zoneSpec{name: "costly.", servers: "192.0.2.3", nsec3: &nsec3Spec{iterations: 51}, records: records},
+	)
+	n.tamper = func(_ netip.Addr, _ Exchange, _, r *dns.Msg) *dns.Msg {
+		r = copyMsg(r)
+		for i, rr := range r.Answer {
+			if a, ok := rr.(*dns.A); ok {
+				forged := *a
+				forged.A = []byte{203, 0, 113, 1}
+				r.Answer[i] = &forged
+			}
+		}
+		return r
+	}
+	for _, name := range []string{"a.wild.optout.", "mx.costly.", "a.wild.costly."} {
+		if a := n.resolver(nil).Lookup(t.Context(), name, TypeA); a.Status != dnssec.Bogus {
+			t.Errorf("%s: %s (%s)", name, summary(a), a.Text)
+		}
+	}
+}
+
 // A DNAME over the mail part of a domain: each step has a status of its own.
 func TestDNAMEOverMX(t *testing.T) {
 	n := newInternet(t,

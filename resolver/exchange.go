@@ -113,9 +113,12 @@ func (e *exchanging) send(x Exchange) ([]byte, error) {
 	case e.d.forward:
 		wait = max(wait, e.x.r.lim.ForwardTimeout)
 	}
+	e.x.packets++
+	if e.x.r.own != nil {
+		return e.x.r.own.Exchange(newDeadline(e.x.ctx, wait), x)
+	}
 	ctx, cancel := context.WithTimeout(e.x.ctx, wait)
 	defer cancel()
-	e.x.packets++
 	return e.x.r.transport.Exchange(ctx, x)
 }
 

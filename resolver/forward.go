@@ -139,29 +139,47 @@ func (r *Resolver) reconsider(ctx context.Context, v dnssec.Verdict) bool {
 	return f.active.Load()
 }
 
+// deserted reports whether a resolution found that no recursive server answers: whatever is
+// wrong with port 53, it cannot be worse to try it.
+func (f *forwarder) deserted(x *resolution, v dnssec.Verdict) bool {
+	return f.mayForward() && x.forward && v.Reason == reasonUnreachable && x.ctx.Err() == nil
+}
+
+// iterateAgain ends forwarding, if it is not over yet, and says why.
+func (r *Resolver) iterateAgain(why string) {
+	f := r.forward
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.why = ""
+	if f.active.Swap(false) {
+		r.log.Info(why)
+	}
+}
+
 // checkWay probes and sets the way, with one line in the log when it changes.
 func (r *Resolver) checkWay(ctx context.Context) {
 	why := r.probe(ctx)
 	if ctx.Err() != nil {
 		return
 	}
+	if why == "" {
+		r.iterateAgain("port 53 reaches the root servers again; iterating")
+		return
+	}
 	f := r.forward
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.why = why
-	before := f.active.Swap(why != "")
-	switch {
-	case why != "" && !before:
+	if !f.active.Swap(true) {
 		r.log.Warn("port 53 does not reach the root servers; the configured resolvers carry the questions, answers are validated here",
 			"why", why)
-	case why == "" && before:
-		r.log.Info("port 53 reaches the root servers again; iterating")
 	}
 }
 
 // probe asks a few root servers for the root's NS records and returns what is
 // wrong with the way there, "" if nothing. A root server answers with AA and
-// offers no recursion; something in the way that answers in its place does not.
+// offers no recursion; something in the way that answers in its place does not. Where there
+// are few servers one is asked again, as patiently as any: a slow moment is no block.
 func (r *Resolver) probe(ctx context.Context) string {
 	x := r.newResolution(ctx)
 	x.forward = false
@@ -173,7 +191,6 @@ func (r *Resolver) probe(ctx context.Context) string {
 		if c == nil {
 			break
 		}
-		c.done = true
 		m, err := x.exchange(c, question{dnssec.Root, TypeNS}, r.hints)
 		switch {
 		case err != nil:

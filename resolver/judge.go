@@ -160,7 +160,7 @@ func (x *resolution) judge(q question, f *fact) *judgement {
 		t = x.trustFor(at, false)
 	}
 	j := x.weigh(t, q, f)
-	if j.Status == dnssec.Bogus && t.Status == dnssec.Secure && at != owner {
+	if j.Status == dnssec.Bogus && t.Status == dnssec.Secure && at != owner && (f.set == nil || !signed) {
 		t2 := x.trustFor(owner, false)
 		if t2.Status != dnssec.Indeterminate && t2.zone != t.zone {
 			t, j = t2, x.weigh(t2, q, f)

@@ -278,10 +278,18 @@ func (r *Resolver) resolve(ctx context.Context, q question, check bool) *outcome
 // lead resolves q for all who wait for it and keeps the outcome.
 func (r *Resolver) lead(x *resolution, q question) *outcome {
 	o := x.answer(q, true)
-	if r.reconsider(x.ctx, o.verdict) {
+	switch {
+	case r.reconsider(x.ctx, o.verdict):
 		x.forward = true
 		r.cache.drop(cacheKey{q.name, q.qtype, kindFailure})
 		o = x.answer(q, true)
+	case r.forward.deserted(x, o.verdict):
+		x.forward = false
+		r.cache.drop(cacheKey{q.name, q.qtype, kindFailure})
+		if direct := x.answer(q, true); !direct.failed() {
+			o = direct
+			r.iterateAgain("the configured resolvers do not answer, and the name servers do; iterating")
+		}
 	}
 	if o.expires.After(x.now) {
 		x.keepOutcome(q, o)

@@ -146,6 +146,14 @@ func (s *servers) timedOut(a netip.AddrPort, now time.Time) {
 	}
 }
 
+// keepsSilent reports whether the last thing known of a server is its silence.
+func (s *servers) keepsSilent(a netip.AddrPort, now time.Time) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	st := s.states[a]
+	return st != nil && (st.backoff > 0 || now.Before(st.deadUntil))
+}
+
 // unroutable records that the host has no way to the server at all.
 func (s *servers) unroutable(a netip.AddrPort, now time.Time) {
 	s.mu.Lock()

@@ -35,6 +35,24 @@ type idleConn struct {
 	timer *time.Timer
 }
 
+// deadline is a context that tells when its time is over and leaves it to the socket to
+// end then: one timer less for each query.
+type deadline struct {
+	context.Context
+	end time.Time
+}
+
+func newDeadline(ctx context.Context, after time.Duration) deadline {
+	d := deadline{ctx, time.Now().Add(after)}
+	if end, ok := ctx.Deadline(); ok && end.Before(d.end) {
+		d.end = end
+	}
+	return d
+}
+
+// Deadline implements context.Context.
+func (d deadline) Deadline() (time.Time, bool) { return d.end, true }
+
 func newNetTransport(lim *Limits) *netTransport {
 	return &netTransport{lim: lim, idle: make(map[netip.AddrPort]*idleConn)}
 }

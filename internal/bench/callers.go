@@ -74,7 +74,7 @@ func childrenCPU() time.Duration {
 // callsAlone measures calls while no daemon runs: the message is durable in
 // the maildrop when the call returns.
 func (l *lab) callsAlone(n, callers int, postfix bool) (Sample, error) {
-	configure, sendmail, drop := l.configureDanepost, l.sendmail(), l.maildrop()
+	configure, sendmail, drop := func() error { return l.configureDanepost("") }, l.sendmail(), l.maildrop()
 	if postfix {
 		configure = func() error { return l.configurePostfix() }
 		sendmail, drop = "/usr/sbin/sendmail", filepath.Join(l.postfixDir(), "spool", "maildrop")
@@ -107,7 +107,7 @@ func (l *lab) callsDelivering(n, callers int, postfix bool) (s Sample, err error
 	if postfix {
 		return l.postfixDelivering(n, callers)
 	}
-	if err := l.configureDanepost(); err != nil {
+	if err := l.configureDanepost(""); err != nil {
 		return nil, err
 	}
 	danepost, err := l.startDanepost()

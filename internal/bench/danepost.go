@@ -22,16 +22,16 @@ func (l *lab) socket() string   { return filepath.Join(l.scratch, "danepost.sock
 
 // configureDanepost gives danepost an empty queue and the set-up of a
 // package: the configuration in its usual place, and a maildrop for a setgid
-// sendmail.
-func (l *lab) configureDanepost() error {
+// sendmail. more is what the section [resolver] has besides.
+func (l *lab) configureDanepost(more string) error {
 	for _, p := range []string{l.stateDir(), l.maildrop(), l.socket()} {
 		if err := os.RemoveAll(p); err != nil {
 			return err
 		}
 	}
 	config := fmt.Sprintf("hostname = \"client.bench\"\nstate_dir = %q\nsocket = %q\nmaildrop = %q\nlog = \"json\"\n"+
-		"[resolver]\nroot_hints = %q\ntrust_anchor = %q\n",
-		l.stateDir(), l.socket(), l.maildrop(), l.world.path("root.hints"), l.world.path("root.ds"))
+		"[resolver]\nroot_hints = %q\ntrust_anchor = %q\n%s",
+		l.stateDir(), l.socket(), l.maildrop(), l.world.path("root.hints"), l.world.path("root.ds"), more)
 	if err := os.WriteFile("/etc/danepost.toml", []byte(config), 0o644); err != nil {
 		return err
 	}
@@ -68,6 +68,14 @@ func (l *lab) installSendmail() error {
 }
 
 func (l *lab) sendmail() string { return filepath.Join(l.scratch, "bin", "sendmail") }
+
+// startDanepostWith starts a fresh danepost with more in [resolver].
+func (l *lab) startDanepostWith(more string) (*daemon, error) {
+	if err := l.configureDanepost(more); err != nil {
+		return nil, err
+	}
+	return l.startDanepost()
+}
 
 // startDanepost starts the appliance; its socket says that it is ready.
 func (l *lab) startDanepost() (*daemon, error) {

@@ -71,7 +71,7 @@ func (l *lab) deliverPostfix(w delivery) (s Sample, err error) {
 // deliverDanepost runs a delivery with danepost. Its messages are due, so it
 // begins with them as it starts: that is counted, which Postfix's start is not.
 func (l *lab) deliverDanepost(w delivery) (s Sample, err error) {
-	if err := l.configureDanepost(); err != nil {
+	if err := l.configureDanepost(""); err != nil {
 		return nil, err
 	}
 	receiver, err := l.startReceiver()

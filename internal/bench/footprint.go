@@ -20,7 +20,7 @@ func (l *lab) idleMemory(postfix bool) (s Sample, err error) {
 	if postfix {
 		err = errors.Join(l.configurePostfix(), begin(l.startUnbound(1)), begin(l.startPostfix()))
 	} else {
-		err = errors.Join(l.configureDanepost(), begin(l.startDanepost()))
+		err = errors.Join(l.configureDanepost(""), begin(l.startDanepost()))
 	}
 	if err != nil {
 		return nil, err

@@ -2,6 +2,7 @@ package bench
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -91,15 +92,15 @@ func (l *lab) deliveries(n int) []work {
 	}
 }
 
-// resolve measures one cold run over n domains: Unbound with so many threads, or with 0
-// danepost's resolver.
-func (l *lab) resolve(n, threads int) (s Sample, err error) {
+// resolve measures one cold run over n domains: through the server that begin starts, or
+// where there is none by danepost's resolver in the process that asks.
+func (l *lab) resolve(n int, begin func() (*daemon, error)) (s Sample, err error) {
 	role := "library"
-	var unbound *daemon
-	if threads > 0 {
+	var server *daemon
+	if begin != nil {
 		role = "server"
-		unbound, err = l.startUnbound(threads)
-		defer func() { unbound.stop() }()
+		server, err = begin()
+		defer func() { err = errors.Join(err, server.stop()) }()
 		if err != nil {
 			return nil, err
 		}
@@ -123,25 +124,32 @@ func (l *lab) resolve(n, threads int) (s Sample, err error) {
 		return nil, err
 	}
 	s = Sample{"rate": float64(n) / found.Seconds, "cpu": found.CPU / float64(n) * 1000, "upstream": asked / float64(n), "pss": float64(found.PSS) / 1e6}
-	if unbound != nil {
-		s["cpu"] = unbound.cpu().Seconds() / float64(n) * 1000
-		s["pss"] = memoryOf(unbound)
+	if server != nil {
+		s["cpu"] = server.cpu().Seconds() / float64(n) * 1000
+		s["pss"] = memoryOf(server)
 	}
 	return s, nil
 }
 
 func (l *lab) resolving(n int) []work {
-	run := func(threads int) func() (Sample, error) {
-		return func() (Sample, error) { return l.resolve(n, threads) }
+	run := func(begin func() (*daemon, error)) func() (Sample, error) {
+		return func() (Sample, error) { return l.resolve(n, begin) }
 	}
+	unbound := func(threads int) func() (Sample, error) {
+		return run(func() (*daemon, error) { return l.startUnbound(threads) })
+	}
+	goals := []goal{{key: "rate", unit: "domains/s", wanted: 1, atLeast: true}, {key: "cpu", unit: "s CPU/1,000", wanted: 0.8},
+		{key: "upstream", unit: "upstream queries/domain", wanted: 7, absolute: true}, {key: "pss", unit: "MB PSS after"}}
 	return []work{
 		{name: "cold validated MX + A + TLSA",
-			how:  fmt.Sprintf("%d domains, 16 at a time, every answer secure; Unbound with one thread (Debian's default), its client's CPU not counted; danepost's inside the process that asks", n),
-			peer: run(1), ours: run(0),
-			goals: []goal{{key: "rate", unit: "domains/s", wanted: 1, atLeast: true}, {key: "cpu", unit: "s CPU/1,000", wanted: 0.8},
-				{key: "upstream", unit: "upstream queries/domain", wanted: 7, absolute: true}, {key: "pss", unit: "MB PSS after"}}},
-		{name: "the same, Unbound with two threads", how: "as above",
-			peer: run(2), ours: run(0),
+			how:  fmt.Sprintf("%d domains, 16 at a time, every answer secure; Unbound with one thread (Debian's default), the CPU of its client not counted; danepost's resolver within the process that asks", n),
+			peer: unbound(1), ours: run(nil), goals: goals},
+		{name: "the same through [resolver] listen", how: "as above, but danepost serves the same client over UDP", peer: unbound(1),
+			ours: run(func() (*daemon, error) {
+				return l.startDanepostWith("listen = \"127.0.0.1:53\"\n")
+			}),
+			goals: []goal{{key: "rate", unit: "domains/s"}, {key: "cpu", unit: "s CPU/1,000"}, {key: "pss", unit: "MB PSS after"}}},
+		{name: "the same, Unbound with two threads", how: "as the first", peer: unbound(2), ours: run(nil),
 			goals: []goal{{key: "rate", unit: "domains/s"}, {key: "cpu", unit: "s CPU/1,000"}}},
 		{name: "warm look-up", how: "go test -bench in package resolver: one cached answer, within the process",
 			ours: l.warm, goals: []goal{{key: "us", unit: "µs", wanted: 2, absolute: true}, {key: "allocs", unit: "allocations", wanted: 2, absolute: true}}},

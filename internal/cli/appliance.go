@@ -103,7 +103,6 @@ func (t *tasks) run(f func() error) {
 // work serves, imports the maildrop and delivers until ctx ends. run is the
 // queue's Run in one of its forms: when it returns, the rest ends too.
 func (a *appliance) work(ctx context.Context, run func(context.Context) error, list services) error {
-	defer lessCollecting()()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	t := &tasks{cancel: cancel}

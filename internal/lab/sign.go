@@ -181,8 +181,16 @@ func (s *signedZone) hash(name string) string {
 
 // signSet makes one RRSIG: the first key signs the keys, the last the rest.
 func (z *Zone) signSet(set *rrset) {
+	set.sigs = []dns.RR{z.Sign(set.rrs, nil)}
+}
+
+// Sign makes a signature as the zone's owner would, for attackers and bad
+// administrators: the first key signs DNSKEY records, the last one all else.
+// adapt, which may be nil, changes what is signed beside the records: dates,
+// signer, key tag, original TTL. It may be called once the lab runs.
+func (z *Zone) Sign(rrs []dns.RR, adapt func(*dns.RRSIG)) *dns.RRSIG {
 	k := z.keys[len(z.keys)-1]
-	h := set.rrs[0].Header()
+	h := rrs[0].Header()
 	if h.Rrtype == dns.TypeDNSKEY {
 		k = z.keys[0]
 	}
@@ -194,10 +202,13 @@ func (z *Zone) signSet(set *rrset) {
 	sig := &dns.RRSIG{Hdr: z.header(h.Name, dns.TypeRRSIG), Algorithm: k.rr.Algorithm, KeyTag: k.rr.KeyTag(), SignerName: z.name,
 		Inception: uint32(from.Unix()), Expiration: uint32(to.Unix())}
 	sig.Hdr.Ttl = h.Ttl
-	if err := sig.Sign(k.priv, set.rrs); err != nil {
-		panic(fmt.Sprintf("lab: zone %s: signing %s: %v", z.name, set.rrs[0], err))
+	if adapt != nil {
+		adapt(sig)
 	}
-	set.sigs = []dns.RR{sig}
+	if err := sig.Sign(k.priv, rrs); err != nil {
+		panic(fmt.Sprintf("lab: zone %s: signing %s: %v", z.name, rrs[0], err))
+	}
+	return sig
 }
 
 // parentName cuts the first label; the root's parent is the root.

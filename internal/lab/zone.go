@@ -209,6 +209,16 @@ func (z *Zone) DS() *dns.DS {
 	return z.keys[0].rr.ToDS(dns.SHA256)
 }
 
+// Keys returns copies of the zone's DNSKEY records, the key-signing key first;
+// valid after Start.
+func (z *Zone) Keys() []*dns.DNSKEY {
+	var out []*dns.DNSKEY
+	for _, k := range z.keys {
+		out = append(out, dns.Copy(k.rr).(*dns.DNSKEY))
+	}
+	return out
+}
+
 // delegate puts the zone's NS, glue and DS into its parent.
 func (z *Zone) delegate() {
 	p := z.lab.parent(z.name)

@@ -148,7 +148,7 @@ type message struct {
 
 // read takes the whole message in: the header in memory, the body spooled.
 func (g *Gate) read(content io.Reader) (*message, error) {
-	br := bufio.NewReaderSize(content, 32<<10)
+	br := bufio.NewReaderSize(content, 16<<10)
 	h, lead, err := readHeader(br)
 	if err != nil {
 		return nil, err

@@ -61,7 +61,7 @@ func (c *Client) Submit(ctx context.Context, r *Request, content io.Reader) (Sub
 // send writes the call and all of content. Failures to write are not
 // reported: the daemon has refused the message then, and its answer says why.
 func send(conn net.Conn, k *call, content io.Reader) error {
-	w := bufio.NewWriterSize(conn, maxFrame+5)
+	w := bufio.NewWriterSize(conn, 8<<10)
 	if err := writeJSON(w, frameCall, k); err != nil {
 		var coded *Error
 		if errors.As(err, &coded) {
@@ -69,7 +69,7 @@ func send(conn net.Conn, k *call, content io.Reader) error {
 		}
 		return nil
 	}
-	buf := make([]byte, 32<<10)
+	buf := make([]byte, 16<<10)
 	for {
 		n, readErr := content.Read(buf)
 		if n > 0 {
@@ -92,7 +92,7 @@ func send(conn net.Conn, k *call, content io.Reader) error {
 
 // receive reads frames up to the result; others go to each.
 func receive(conn net.Conn, each func(kind byte, payload []byte) error) (*result, error) {
-	in := bufio.NewReaderSize(conn, 16<<10)
+	in := bufio.NewReaderSize(conn, 4<<10)
 	for {
 		kind, payload, err := readFrame(in, nil)
 		if err != nil {

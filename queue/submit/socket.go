@@ -199,7 +199,7 @@ func (s *Server) serve(ctx context.Context, c *net.UnixConn, t *tables) {
 	}
 	defer t.leave(c)
 	c.SetReadDeadline(time.Now().Add(callTimeout))
-	in := bufio.NewReaderSize(c, 16<<10)
+	in := bufio.NewReaderSize(c, 8<<10)
 	k, err := readCall(in)
 	if err != nil {
 		w.fail(err)

@@ -80,9 +80,9 @@ func (s *spool) Close() {
 // CRLF, and a last line without an end gets one. NUL is refused, and so is a
 // body that makes the message larger than limit bytes (0: no limit).
 func (s *spool) fill(r io.Reader, limit int64) error {
-	in := make([]byte, 32<<10)
-	out := make([]byte, 0, 64<<10)
-	line, cr := 0, 0 // length of the current line, CRs seen at its end
+	in := make([]byte, 8<<10)
+	out := make([]byte, 0, 2*len(in)) // a bare CR becomes two bytes
+	line, cr := 0, 0                  // length of the current line, CRs seen at its end
 	endLine := func() {
 		out = append(out, '\r', '\n')
 		s.longest = max(s.longest, line)

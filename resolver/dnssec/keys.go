@@ -192,7 +192,7 @@ func allWeak(keys []zoneKey) bool {
 // is, the verdict that follows.
 func (r *Rules) usableTrust(zone Name, trust []Anchor) ([]Anchor, Verdict) {
 	usable := make([]Anchor, 0, len(trust))
-	digest, algorithm, revoked, better := uint8(0), uint8(0), false, false
+	digest, algorithm, revoked, better := -1, -1, false, false // -1: none, for 0 is a number that occurs
 	for _, a := range trust {
 		switch {
 		case a.Zone != zone || (a.DS == nil) == (a.Key == nil):
@@ -203,14 +203,14 @@ func (r *Rules) usableTrust(zone Name, trust []Anchor) ([]Anchor, Verdict) {
 				revoked = err == nil // RFC 5011 §2.1: a revoked key never counts again
 				continue
 			}
-			algorithm = key.Algorithm
+			algorithm = int(key.Algorithm)
 		case r.Digests[a.DS.DigestType] == nil && r.Verifiers[a.DS.Algorithm] != nil:
-			digest = a.DS.DigestType
+			digest = int(a.DS.DigestType)
 			continue
 		default:
-			algorithm = a.DS.Algorithm
+			algorithm = int(a.DS.Algorithm)
 		}
-		if r.Verifiers[algorithm] == nil {
+		if r.Verifiers[uint8(algorithm)] == nil {
 			continue
 		}
 		better = better || a.DS != nil && a.DS.DigestType != 1
@@ -222,10 +222,10 @@ func (r *Rules) usableTrust(zone Name, trust []Anchor) ([]Anchor, Verdict) {
 	switch {
 	case len(usable) > 0:
 		return usable, Verdict{}
-	case digest != 0:
+	case digest >= 0:
 		return nil, verdict(Insecure, ReasonDigestUnsupported,
 			fmt.Sprintf("no DS record of %s has a digest type supported here (one has type %d)", zone, digest))
-	case algorithm != 0:
+	case algorithm >= 0:
 		return nil, verdict(Insecure, ReasonAlgorithmUnsupported,
 			fmt.Sprintf("the zone %s is signed only with algorithms not supported here (such as %d)", zone, algorithm))
 	case revoked:

@@ -43,6 +43,8 @@ func TestTrustKeys(t *testing.T) {
 		{"an unknown digest beside", good, []Anchor{{Zone: zone, DS: strangeDigest}, {Zone: zone, DS: key.ds(2)}}, Secure, ReasonVerified},
 		{"only an unknown algorithm", good, []Anchor{{Zone: zone, DS: strange}}, Insecure, ReasonAlgorithmUnsupported},
 		{"only an unknown digest", good, []Anchor{{Zone: zone, DS: strangeDigest}}, Insecure, ReasonDigestUnsupported},
+		{"only algorithm 0", good, []Anchor{{Zone: zone, DS: altered(key.ds(2), func(d *DS) { d.Algorithm = 0 })}}, Insecure, ReasonAlgorithmUnsupported},
+		{"only digest 0", good, []Anchor{{Zone: zone, DS: altered(key.ds(2), func(d *DS) { d.DigestType = 0 })}}, Insecure, ReasonDigestUnsupported},
 		{"SHA-1 ignored beside SHA-256", good, []Anchor{{Zone: zone, DS: key.ds(1)}, {Zone: zone, DS: falseSHA256}}, Bogus, ReasonNoMatchingDNSKEY},
 		{"SHA-1 kept beside an unknown digest", good, []Anchor{{Zone: zone, DS: key.ds(1)}, {Zone: zone, DS: strangeDigest}}, Secure, ReasonVerified},
 		{"another zone's anchor", good, []Anchor{{Zone: Root, DS: key.ds(2)}}, Indeterminate, ReasonNoAnchor},
@@ -162,4 +164,10 @@ func TestSignedBy(t *testing.T) {
 	if !r.MatchDS(zone, other.rdata, other.ds(2)) || r.MatchDS(zone, key.rdata, other.ds(2)) || r.MatchDS(Root, other.rdata, other.ds(2)) {
 		t.Error("MatchDS")
 	}
+}
+
+func altered(d *DS, f func(*DS)) *DS {
+	c := *d
+	f(&c)
+	return &c
 }

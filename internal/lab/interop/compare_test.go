@@ -18,6 +18,7 @@ import (
 type asked struct {
 	question
 	tags      []string // what is special about the zones in play, for the table of disagreements
+	about     string   // more of that, for people
 	withDelv  bool
 	expecting bool // want says what must come of it
 
@@ -159,6 +160,9 @@ func (a *asked) lines() []string {
 	}
 	if len(a.tags) > 0 {
 		out = append(out, "zones: "+strings.Join(a.tags, ", "))
+	}
+	if a.about != "" {
+		out = append(out, a.about)
 	}
 	return out
 }

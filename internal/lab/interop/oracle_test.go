@@ -200,6 +200,8 @@ func readDelv(out string, qtype uint16) (result, error) {
 			if r.status == "" {
 				r.status = "secure"
 			}
+		case "signed answer, pending validation": // it gave up on the proof and says no more
+			return result{rcode: dns.RcodeServerFailure, status: refused, note: "pending validation"}, nil
 		case "unsigned answer":
 			words++
 			r.status = "insecure"
