@@ -75,6 +75,10 @@ func (x *resolution) askServers(d *delegation, q question) (*reply, *failure) {
 		if c == nil {
 			break
 		}
+		if (a.second != nil || len(x.avoid) > 0) && x.r.servers.mute(c.addr) {
+			c.done = true // there is a reply already, and no ground to hope for another one here
+			continue
+		}
 		m, err := x.exchange(c, q, d)
 		if err != nil {
 			a.failed(c, err.Error())

@@ -1,8 +1,13 @@
 package resolver
 
 import (
+	"net/netip"
 	"strings"
 	"testing"
+
+	"github.com/miekg/dns"
+
+	"danepost/resolver/dnssec"
 )
 
 // A zone whose delegation brings glue for a server that is dead, and none for
@@ -28,4 +33,62 @@ func TestSilentGlue(t *testing.T) {
 			t.Errorf("the second look-up waited for the dead server: %s", q)
 		}
 	}
+}
+
+// Where all that answers is a box on the path that takes DNSSEC out, and the
+// other addresses are silent, that is found out and said at once: the time of
+// the look-up is not spent on the silent ones, question after question.
+func TestStrippedBesideSilence(t *testing.T) {
+	n := newInternet(t,
+		zoneSpec{name: ".", servers: "192.0.2.1 192.0.2.2 192.0.2.3"},
+		zoneSpec{name: "example.", servers: "192.0.2.4"},
+		zoneSpec{name: "z.example.", servers: "192.0.2.5", records: "www A 192.0.2.80\n"},
+	)
+	n.tamper = func(server netip.Addr, _ Exchange, q, _ *dns.Msg) *dns.Msg {
+		if server != netip.MustParseAddr("192.0.2.1") {
+			return nil
+		}
+		return n.recurseStripped(q)
+	}
+	a := n.resolver(nil).Lookup(t.Context(), "www.z.example.", TypeA)
+	if a.Status != dnssec.Bogus || !strings.Contains(a.Text, "has no RRSIG") {
+		t.Errorf("%s (%s)", summary(a), a.Text)
+	}
+	silent := map[string]int{}
+	for _, q := range n.drain() {
+		if server, _, _ := strings.Cut(q, " "); server != "192.0.2.1" {
+			silent[server]++
+		}
+	}
+	for server, n := range silent {
+		if n > 2 {
+			t.Errorf("%s, which never answers, was asked %d times", server, n)
+		}
+	}
+}
+
+// recurseStripped answers as a recursive server does that knows nothing of DNSSEC.
+func (n *internet) recurseStripped(q *dns.Msg) *dns.Msg {
+	name, qtype := strings.ToLower(q.Question[0].Name), q.Question[0].Qtype
+	var zone *testZone
+	for _, z := range n.zones {
+		if dns.IsSubDomain(z.name, name) && (zone == nil || dns.CountLabel(z.name) > dns.CountLabel(zone.name)) {
+			zone = z
+		}
+	}
+	r := new(dns.Msg).SetReply(q)
+	zone.answer(r, name, qtype)
+	r.Authoritative, r.RecursionAvailable, r.Extra = false, true, nil
+	for _, section := range []*[]dns.RR{&r.Answer, &r.Ns} {
+		var kept []dns.RR
+		for _, rr := range *section {
+			switch rr.Header().Rrtype {
+			case dns.TypeRRSIG, dns.TypeNSEC, dns.TypeNSEC3:
+			default:
+				kept = append(kept, rr)
+			}
+		}
+		*section = kept
+	}
+	return r
 }
