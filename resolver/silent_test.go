@@ -4,6 +4,8 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/miekg/dns"
 
@@ -91,4 +93,29 @@ func (n *internet) recurseStripped(q *dns.Msg) *dns.Msg {
 		*section = kept
 	}
 	return r
+}
+
+// What ends because its time is over says what the time was spent on.
+func TestTimeOverSaysWhere(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newInternet(t,
+			zoneSpec{name: ".", servers: "192.0.2.1"},
+			zoneSpec{name: "example.", servers: "192.0.2.4 192.0.2.5", records: "www A 192.0.2.80\n"},
+		)
+		n.tamper = func(server netip.Addr, _ Exchange, _, r *dns.Msg) *dns.Msg {
+			if server == netip.MustParseAddr("192.0.2.1") {
+				return r
+			}
+			time.Sleep(5 * time.Second)
+			return nil
+		}
+		r := n.resolver(nil)
+		defer r.Close()
+		a := r.Lookup(t.Context(), "www.example.", TypeA)
+		for _, part := range []string{"within the time", "of the servers of example.", "192.0.2.4:53: timed out", "192.0.2.5:53: timed out"} {
+			if a.Status != dnssec.Indeterminate || !strings.Contains(a.Text, part) {
+				t.Errorf("%s (%s) without %q", summary(a), a.Text, part)
+			}
+		}
+	})
 }
