@@ -61,9 +61,9 @@ profile: ## profiles of the CPU time and allocations of each work of the bench, 
 	bin/bench --binary bin/danepost-profiled --profiles bin/profiles $(BENCH)
 
 .PHONY: interop
-interop: ## beside other people's servers and validators, in namespaces (root)
+interop: ## beside other people's servers and validators, in namespaces (root; INTEROP="-seed 0" for zones of another seed)
 	$(GO) vet -tags interop ./internal/lab/interop
-	$(GO) test -tags interop -count 1 ./internal/lab/interop -v -timeout 12m
+	$(GO) test -tags interop -count 1 ./internal/lab/interop -v -timeout 12m -args $(INTEROP)
 
 .PHONY: peers
 peers: ## what danepost, Postfix, dma, msmtp and nullmailer make of the same calls of sendmail, into docs/peers.md (root)

@@ -48,7 +48,10 @@ func TestDNS(t *testing.T) {
 		time.Sleep(*hold)
 		return
 	}
-	t.Run("Rolling", func(t *testing.T) { testRolling(t, tr, n, o) })
+	t.Run("Waiting", func(t *testing.T) { // these do little but wait
+		t.Run("Rolling", func(t *testing.T) { t.Parallel(); testRolling(t, tr, n, o) })
+		t.Run("Faults", func(t *testing.T) { t.Parallel(); testFaults(t, tr, n, o) })
+	})
 	t.Run("Tree", func(t *testing.T) { testTree(t, tr, n, o) })
 	t.Run("Binary", func(t *testing.T) { testBinary(t, tr, n) })
 }

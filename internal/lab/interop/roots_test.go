@@ -70,7 +70,7 @@ func mountRoot(name, packages string) (*root, error) {
 
 // overlay mounts one top directory: changes over packages over the host's.
 func (r *root) overlay(base, d string) error {
-	lower := "/" + d
+	lower := hostTree(d)
 	if packages := filepath.Join(os.Getenv(rootsVar), r.packages, d); exists(packages) {
 		lower = packages + ":" + lower
 	}
