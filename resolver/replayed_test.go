@@ -83,3 +83,27 @@ func TestReplayedDenial(t *testing.T) {
 		}
 	}
 }
+
+// What a zone once signed for a name is void after it delegated that name: data
+// of the zone below must bear its signature, or none where it is unsigned.
+func TestSignedFromAbove(t *testing.T) {
+	n := small(t)
+	above := n.zones["example."]
+	n.tamper = func(server netip.Addr, _ Exchange, q, r *dns.Msg) *dns.Msg {
+		if q.Question[0].Qtype != dns.TypeA || len(r.Answer) == 0 || server == netip.MustParseAddr("192.0.2.11") {
+			return r
+		}
+		r = copyMsg(r)
+		r.Answer = unsigned(r.Answer)
+		r.Answer = append(r.Answer, above.sign(t, r.Answer))
+		return r
+	}
+	for name, want := range map[string]dnssec.Status{
+		"mx.signed.example.":     dnssec.Bogus,
+		"mail.unsigned.example.": dnssec.Insecure,
+	} {
+		if a := n.resolver(nil).Lookup(t.Context(), name, TypeA); a.Status != want {
+			t.Errorf("%s: %s (%s), want %v", name, summary(a), a.Text, want)
+		}
+	}
+}
