@@ -416,7 +416,7 @@ func TestUnderTLS(t *testing.T) {
 	if m.env.Sender != "alice@host.example.com" || addresses(m.env) != "admin@example.net" {
 		t.Errorf("envelope %+v", m.env)
 	}
-	if !strings.Contains(m.body, "from y ([") || !strings.Contains(m.body, "with ESMTPS;") {
+	if !strings.Contains(m.body, "from y ([") || !strings.Contains(m.body, "with ESMTPS id "+m.id+";") {
 		t.Errorf("trace: %.200q", m.body)
 	}
 }
