@@ -197,8 +197,9 @@ func (s *sendmail) socket(ctx context.Context, r *submit.Request, content io.Rea
 	return submit.Submission{}, err
 }
 
-// attempt is -odi without a daemon: take the queue and try everything due.
-func (s *sendmail) attempt(_ context.Context, key string) ([]string, error) {
+// attempt is -odi without a daemon: take the queue, try everything due, and
+// say what became of the message with this key.
+func (s *sendmail) attempt(key string) ([]string, error) {
 	ctx, stop := untilSignal()
 	defer stop()
 	err := runQueueOnce(ctx, s.config, backgroundLog(), 0)
@@ -208,7 +209,7 @@ func (s *sendmail) attempt(_ context.Context, key string) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	list, err := listQueue(ctx, s.config, queue.Filter{})
+	list, err := listQueue(ctx, s.config, queue.Filter{DropKey: submit.DropKey(s.source.UID, key)})
 	var lines []string
 	for _, m := range list {
 		for _, r := range m.Recipients {
