@@ -278,8 +278,10 @@ func (s *sendmail) checkAliases() error {
 	return nil
 }
 
-// verify is -bv: where the recipients' mail would go.
+// verify is -bv: where the recipients' mail would go. Mail that would be held
+// is taken, but goes nowhere until the configuration says where.
 func (s *sendmail) verify() error {
+	held := 0
 	policy := gatePolicy(s.config)
 	if len(s.args.Recipients) == 0 {
 		return usageError("-bv: no recipients")
@@ -292,8 +294,14 @@ func (s *sendmail) verify() error {
 		for _, box := range boxes {
 			for _, r := range policy.Resolve(box) {
 				fmt.Fprintf(s.Out, "%s -> %s\n", box, or(r.Hold == "", r.Address, "held: "+r.Hold))
+				if r.Hold != "" {
+					held++
+				}
 			}
 		}
+	}
+	if held > 0 {
+		return configError(fmt.Errorf("mail for %s would be held, not delivered", plural(held, "recipient")))
 	}
 	return nil
 }
