@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"strings"
@@ -154,6 +155,9 @@ func (s *sendmail) handover() *submit.Handover {
 		return h
 	}
 	h.Drop = func(r *submit.Request, content io.Reader) error {
+		if err := mayDeliver(s.config); err != nil {
+			return err
+		}
 		if err := makeOwnMaildrop(s.config); err != nil {
 			return err
 		}
@@ -176,6 +180,20 @@ func ownsState(c *Config) bool {
 	}
 	sys, ok := st.Sys().(*syscall.Stat_t)
 	return ok && int(sys.Uid) == os.Geteuid()
+}
+
+// mayDeliver refuses what this user's own runs could never deliver: a file
+// that the configuration needs is not for his eyes. Other mistakes in it can
+// be mended while the message waits.
+func mayDeliver(c *Config) error {
+	err := c.checkDelivery()
+	if !errors.Is(err, fs.ErrPermission) {
+		return nil
+	}
+	return &submit.Error{
+		Code: submit.ExitNoPerm, Err: err,
+		Text: "no daemon answers on " + c.Socket + ", and this user may not deliver with " + c.File + ": start danepost serve",
+	}
 }
 
 func makeOwnMaildrop(c *Config) error {
@@ -221,6 +239,9 @@ func (s *sendmail) attempt(key string) ([]string, error) {
 
 // detach starts `danepost queue run` in a session of its own.
 func detach(c *Config) error {
+	if err := c.checkDelivery(); err != nil {
+		return err
+	}
 	self, err := os.Executable()
 	if err != nil {
 		return err
