@@ -52,6 +52,8 @@ func commands() []command {
 
 // Main runs the program named by argv[0] and returns its exit code.
 func Main(argv []string, std Stdio) int {
+	out := &output{Writer: std.Out}
+	std.Out = out
 	inv := &invocation{Stdio: std}
 	name := "danepost"
 	if len(argv) == 0 {
@@ -68,7 +70,7 @@ func Main(argv []string, std Stdio) int {
 	default:
 		err = inv.dispatch(argv[1:])
 	}
-	return exitCode(inv.Err, name, err)
+	return exitCode(inv.Err, name, out.verdict(err))
 }
 
 // exitCode prints err as one line and turns it into a sysexits code.

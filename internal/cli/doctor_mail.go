@@ -158,11 +158,10 @@ func (d *doctor) greet(ctx context.Context, to netip.AddrPort) greeted {
 	return g
 }
 
-var bracketed = regexp.MustCompile(`\[(?:IPv6:)?([0-9a-fA-F.:]+)\]`)
-
 // addressIn finds our own address in a server's reply to EHLO. Many put it
 // there, and behind NAT nobody nearer knows it.
 func addressIn(reply string) netip.Addr {
+	bracketed := regexp.MustCompile(`\[(?:IPv6:)?([0-9a-fA-F.:]+)\]`)
 	for _, m := range bracketed.FindAllStringSubmatch(reply, -1) {
 		if ip, err := netip.ParseAddr(m[1]); err == nil && isPublic(ip) {
 			return ip.Unmap()

@@ -44,14 +44,26 @@ func (d direct) Release(ctx context.Context, f queue.Filter) ([]queue.Done, erro
 }
 func (d direct) Remove(_ context.Context, f queue.Filter) ([]queue.Done, error) { return d.q.Remove(f) }
 
-// withQueue gives f the queue: the daemon's where one answers, else its own.
-func withQueue(ctx context.Context, c *Config, f func(operator) error) error {
+// withDaemon gives f a way to the daemon that answers first; answered says
+// whether one did, and err is f's then.
+func withDaemon(c *Config, f func(*submit.Client) error) (answered bool, err error) {
 	for _, path := range c.sockets() {
-		client := &submit.Client{Path: path}
-		if err := f(client); !errors.Is(err, submit.ErrNoDaemon) {
-			return err
+		if err := f(&submit.Client{Path: path}); !errors.Is(err, submit.ErrNoDaemon) {
+			return true, err
 		}
 	}
+	return false, nil
+}
+
+// withQueue gives f the queue: the daemon's where one answers, else its own.
+func withQueue(ctx context.Context, c *Config, f func(operator) error) error {
+	if answered, err := withDaemon(c, func(d *submit.Client) error { return f(d) }); answered {
+		return err
+	}
+	return withOwnQueue(ctx, c, f)
+}
+
+func withOwnQueue(ctx context.Context, c *Config, f func(operator) error) error {
 	a, err := openAppliance(c, backgroundLog())
 	if err != nil {
 		return err
@@ -61,22 +73,30 @@ func withQueue(ctx context.Context, c *Config, f func(operator) error) error {
 	return errors.Join(submit.OperatorError(f(direct{a.queue, a.gate})), err, a.close())
 }
 
+// listQueue lists. Where there never was a queue it finds no mail, rather than
+// make one, which the caller may not even be allowed to.
 func listQueue(ctx context.Context, c *Config, f queue.Filter) (list []queue.Summary, err error) {
-	err = withQueue(ctx, c, func(op operator) error {
+	get := func(op operator) error {
 		list, err = op.List(ctx, f)
 		return err
-	})
+	}
+	answered, err := withDaemon(c, func(d *submit.Client) error { return get(d) })
+	if answered || c.untouched() && len(f.IDs) == 0 {
+		return list, err
+	}
+	err = withOwnQueue(ctx, c, get)
 	return list, err
 }
 
 // kickQueue makes the selected mail due now; without a daemon it is also
 // attempted by this process.
-func kickQueue(ctx context.Context, c *Config, f queue.Filter) ([]queue.Done, error) {
-	for _, path := range c.sockets() {
-		client := &submit.Client{Path: path}
-		if done, err := client.Run(ctx, f); !errors.Is(err, submit.ErrNoDaemon) {
-			return done, err
-		}
+func kickQueue(ctx context.Context, c *Config, f queue.Filter) (done []queue.Done, err error) {
+	answered, err := withDaemon(c, func(d *submit.Client) error {
+		done, err = d.Run(ctx, f)
+		return err
+	})
+	if answered {
+		return done, err
 	}
 	return nil, kickOwnQueue(ctx, c, f)
 }

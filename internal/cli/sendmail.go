@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"strings"
@@ -154,6 +155,9 @@ func (s *sendmail) handover() *submit.Handover {
 		return h
 	}
 	h.Drop = func(r *submit.Request, content io.Reader) error {
+		if err := mayDeliver(s.config); err != nil {
+			return err
+		}
 		if err := makeOwnMaildrop(s.config); err != nil {
 			return err
 		}
@@ -178,6 +182,20 @@ func ownsState(c *Config) bool {
 	return ok && int(sys.Uid) == os.Geteuid()
 }
 
+// mayDeliver refuses what this user's own runs could never deliver: a file
+// that the configuration needs is not for his eyes. Other mistakes in it can
+// be mended while the message waits.
+func mayDeliver(c *Config) error {
+	err := c.checkDelivery()
+	if !errors.Is(err, fs.ErrPermission) {
+		return nil
+	}
+	return &submit.Error{
+		Code: submit.ExitNoPerm, Err: err,
+		Text: "no daemon answers on " + c.Socket + ", and this user may not deliver with " + c.File + ": start danepost serve",
+	}
+}
+
 func makeOwnMaildrop(c *Config) error {
 	if err := os.MkdirAll(c.StateDir, 0o700); err != nil {
 		return &submit.Error{Code: submit.ExitCantCreate, Text: "cannot make the state directory", Err: err}
@@ -197,8 +215,9 @@ func (s *sendmail) socket(ctx context.Context, r *submit.Request, content io.Rea
 	return submit.Submission{}, err
 }
 
-// attempt is -odi without a daemon: take the queue and try everything due.
-func (s *sendmail) attempt(_ context.Context, key string) ([]string, error) {
+// attempt is -odi without a daemon: take the queue, try everything due, and
+// say what became of the message with this key.
+func (s *sendmail) attempt(key string) ([]string, error) {
 	ctx, stop := untilSignal()
 	defer stop()
 	err := runQueueOnce(ctx, s.config, backgroundLog(), 0)
@@ -208,7 +227,7 @@ func (s *sendmail) attempt(_ context.Context, key string) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	list, err := listQueue(ctx, s.config, queue.Filter{})
+	list, err := listQueue(ctx, s.config, queue.Filter{DropKey: submit.DropKey(s.source.UID, key)})
 	var lines []string
 	for _, m := range list {
 		for _, r := range m.Recipients {
@@ -220,6 +239,9 @@ func (s *sendmail) attempt(_ context.Context, key string) ([]string, error) {
 
 // detach starts `danepost queue run` in a session of its own.
 func detach(c *Config) error {
+	if err := c.checkDelivery(); err != nil {
+		return err
+	}
 	self, err := os.Executable()
 	if err != nil {
 		return err
@@ -277,8 +299,10 @@ func (s *sendmail) checkAliases() error {
 	return nil
 }
 
-// verify is -bv: where the recipients' mail would go.
+// verify is -bv: where the recipients' mail would go. Mail that would be held
+// is taken, but goes nowhere until the configuration says where.
 func (s *sendmail) verify() error {
+	held := 0
 	policy := gatePolicy(s.config)
 	if len(s.args.Recipients) == 0 {
 		return usageError("-bv: no recipients")
@@ -291,8 +315,14 @@ func (s *sendmail) verify() error {
 		for _, box := range boxes {
 			for _, r := range policy.Resolve(box) {
 				fmt.Fprintf(s.Out, "%s -> %s\n", box, or(r.Hold == "", r.Address, "held: "+r.Hold))
+				if r.Hold != "" {
+					held++
+				}
 			}
 		}
+	}
+	if held > 0 {
+		return configError(fmt.Errorf("mail for %s would be held, not delivered", plural(held, "recipient")))
 	}
 	return nil
 }
