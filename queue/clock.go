@@ -33,6 +33,7 @@ type clock struct {
 	base   time.Duration // queue time at start, and the suspensions since
 	lost   time.Duration // what has passed and does not count
 	asleep time.Duration // Boot.Asleep when it was last looked at
+	looked time.Duration // since start, when that was
 }
 
 const (
@@ -43,6 +44,8 @@ const (
 	maxOff = 31 * 24 * time.Hour
 	// clockSlack is the least difference between clocks that means something.
 	clockSlack = time.Minute
+	// lookEvery is how often the kernel is asked whether the machine slept.
+	lookEvery = time.Second
 )
 
 // moment is what the clocks showed when the queue was last written to.
@@ -95,14 +98,18 @@ func (c *clock) now() time.Duration {
 
 // read returns queue time, and with what does not count added: time as it passed.
 func (c *clock) read() (now, passed time.Duration) {
-	asleep := c.boot().Asleep
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if slept := asleep - c.asleep; slept > time.Second { // less may lie between two readings
-		c.skip(slept)
-		c.asleep = asleep
+	ran := time.Since(c.start)
+	if ran-c.looked >= lookEvery {
+		c.looked = ran
+		asleep := c.boot().Asleep
+		if slept := asleep - c.asleep; slept > time.Second { // less may lie between two readings
+			c.skip(slept)
+			c.asleep = asleep
+		}
 	}
-	now = c.base + time.Since(c.start)
+	now = c.base + ran
 	return now, now + c.lost
 }
 

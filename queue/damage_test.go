@@ -335,7 +335,7 @@ func FuzzCheckPages(f *testing.F) {
 		f.Fatal(err)
 	}
 	e := &entry{id: formatID(1), message: &message{Sum: []byte("sum")}, recipients: make([]recipient, 3), inline: make([]byte, 1500)}
-	err = errors.Join(format(db), db.Update(func(tx *bolt.Tx) error { return putEntry(tx, e) }), db.Close())
+	err = errors.Join(format(db), db.Update(func(tx *bolt.Tx) error { return putEntry(tx, e.encode()) }), db.Close())
 	if err != nil {
 		f.Fatal(err)
 	}

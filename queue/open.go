@@ -28,7 +28,7 @@ func Open(o Options) (*Queue, error) {
 	if err != nil {
 		return nil, err
 	}
-	q := &Queue{o: o, lock: lock, body: contents{dir: filepath.Join(o.Dir, "content")}, active: map[recipientRef]struct{}{}}
+	q := &Queue{o: o, lock: lock, body: &contents{dir: filepath.Join(o.Dir, "content")}, active: map[recipientRef]struct{}{}}
 	if err := q.open(); err != nil {
 		lock.Close()
 		return nil, err

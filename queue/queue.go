@@ -59,7 +59,7 @@ type Options struct {
 type Queue struct {
 	o        Options
 	lock     *os.File
-	body     contents
+	body     *contents
 	store    *store
 	previous RunRecord
 	wasSet   bool // the wall clock was set since the run before: the next Run tries all at once
@@ -107,7 +107,9 @@ func (q *Queue) Put(ctx context.Context, e Envelope, content io.Reader) (id stri
 		s.discard()
 		return "", err
 	}
-	if id, err = q.store.put(entry); err != nil || id != entry.id {
+	id, err = q.store.put(entry)
+	q.body.reuse(s)
+	if err != nil || id != entry.id {
 		q.discard(s)
 		return id, err
 	}
@@ -128,7 +130,7 @@ func (q *Queue) entry(e Envelope, s *staged) (*entry, error) {
 	for i, r := range e.Recipients {
 		n.recipients[i] = recipient{Recipient: r, Next: now, Since: now}
 	}
-	return n, q.body.place(s, n.id)
+	return n.encode(), q.body.place(s, n.id)
 }
 
 // discard removes content whose commit failed: unless a sync failed, after

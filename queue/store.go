@@ -240,7 +240,17 @@ type entry struct {
 	id         string
 	message    *message
 	recipients []recipient
-	inline     []byte // its content, unless message.InFile
+	inline     []byte   // its content, unless message.InFile
+	records    [][]byte // what encode made of message and recipients
+}
+
+// encode makes the records, outside of the transaction that all wait for.
+func (e *entry) encode() *entry {
+	e.records = append(make([][]byte, 0, 1+len(e.recipients)), e.message.encode())
+	for i := range e.recipients {
+		e.records = append(e.records, e.recipients[i].encode())
+	}
+	return e
 }
 
 // put commits a message and returns its id: another one than e's when the
@@ -277,11 +287,11 @@ func (s *store) put(e *entry) (id string, err error) {
 func putEntry(tx *bolt.Tx, e *entry) error {
 	b := bucket(tx, bucketMessages)
 	b.FillPercent = 0.9 // ids grow: pages are filled once
-	if err := b.Put([]byte(e.id), e.message.encode()); err != nil {
+	if err := b.Put([]byte(e.id), e.records[0]); err != nil {
 		return err
 	}
-	for i := range e.recipients {
-		if err := b.Put(recipientKey(e.id, i), e.recipients[i].encode()); err != nil {
+	for i, record := range e.records[1:] {
+		if err := b.Put(recipientKey(e.id, i), record); err != nil {
 			return err
 		}
 	}
