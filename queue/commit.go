@@ -240,11 +240,14 @@ func retriable(err error) bool {
 // it does not wrap the cause.
 const resizeFailed = "file resize error"
 
-// diskError names full disks ErrFull.
+// diskError names full disks ErrFull, and says what to do about read-only ones.
 func diskError(doing string, err error) error {
 	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || errors.Is(err, boltErrors.ErrMaxSizeReached) ||
 		strings.HasPrefix(err.Error(), resizeFailed) && strings.Contains(err.Error(), syscall.ENOSPC.Error()) {
 		return fmt.Errorf("%s: %w: %w", doing, ErrFull, err)
+	}
+	if errors.Is(err, syscall.EROFS) {
+		return fmt.Errorf("%s: %w; the kernel makes a filesystem read-only when it finds an error: see its log, check the disk and mount it again", doing, err)
 	}
 	return fmt.Errorf("%s: %w", doing, err)
 }

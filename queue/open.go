@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
@@ -131,17 +132,19 @@ func (q *Queue) open() error {
 // openDB opens the database, after a look at every page of it: bbolt answers
 // damage with a panic or a fault.
 func openDB(path string) (*bolt.DB, error) {
-	if err := checkFile(path); err != nil {
-		return nil, damaged(path, err)
+	err := checkFile(path)
+	var db *bolt.DB
+	if err == nil {
+		db, err = bolt.Open(path, 0o600, boltOptions())
 	}
-	db, err := bolt.Open(path, 0o600, boltOptions())
-	if errors.Is(err, fs.ErrPermission) || errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("open the queue's database: %w", err)
+	var system syscall.Errno
+	switch {
+	case err == nil:
+		return db, nil
+	case errors.As(err, &system): // it says nothing about what the file holds
+		return nil, diskError("open the queue's database", err)
 	}
-	if err != nil {
-		return nil, damaged(path, err)
-	}
-	return db, nil
+	return nil, damaged(path, err)
 }
 
 func damaged(path string, err error) error {

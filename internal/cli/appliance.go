@@ -65,7 +65,7 @@ func openAppliance(c *Config, log *slog.Logger) (*appliance, error) {
 // makeState makes the state directory where it is missing, and root its owner.
 func makeState(c *Config) error {
 	if err := os.MkdirAll(c.StateDir, 0o700); err != nil {
-		return &submit.Error{Code: submit.ExitCantCreate, Text: "cannot make the state directory", Err: err}
+		return submit.CannotCreate("cannot make the state directory", err)
 	}
 	return submit.BecomeOwner(c.StateDir, c.Maildrop)
 }

@@ -181,7 +181,7 @@ func ownsState(c *Config) bool {
 
 func makeOwnMaildrop(c *Config) error {
 	if err := os.MkdirAll(c.StateDir, 0o700); err != nil {
-		return &submit.Error{Code: submit.ExitCantCreate, Text: "cannot make the state directory", Err: err}
+		return submit.CannotCreate("cannot make the state directory", err)
 	}
 	return (&submit.Maildrop{Dir: c.Maildrop}).Create()
 }

@@ -123,7 +123,7 @@ func (d *Maildrop) Create() error {
 		}
 	}
 	if err != nil && !errors.Is(err, fs.ErrExist) {
-		return &Error{Code: ExitCantCreate, Text: "cannot make the maildrop", Err: err}
+		return CannotCreate("cannot make the maildrop", err)
 	}
 	return nil
 }
@@ -146,7 +146,7 @@ func (d *Maildrop) cannotWrite(err error) error {
 	case errors.Is(err, fs.ErrNotExist):
 		return &Error{Code: ExitUnavailable, Text: text, Err: err}
 	}
-	return &Error{Code: ExitCantCreate, Text: "cannot write to the maildrop", Err: err}
+	return CannotCreate("cannot write to the maildrop", err)
 }
 
 // sync makes the new name durable. A member of danepost-drop may not open the

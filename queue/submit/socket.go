@@ -76,7 +76,7 @@ func ListenSocket(path string) (*net.UnixListener, error) {
 	os.Remove(temp)
 	ln, err := net.ListenUnix("unix", &net.UnixAddr{Name: temp, Net: "unix"})
 	if err != nil {
-		return nil, &Error{Code: ExitCantCreate, Text: "cannot make the socket", Err: err}
+		return nil, CannotCreate("cannot make the socket", err)
 	}
 	ln.SetUnlinkOnClose(false) // it knows only the temporary name
 	if err = os.Chmod(temp, 0o666); err == nil {
@@ -85,7 +85,7 @@ func ListenSocket(path string) (*net.UnixListener, error) {
 	if err != nil {
 		ln.Close()
 		os.Remove(temp)
-		return nil, &Error{Code: ExitCantCreate, Text: "cannot make the socket", Err: err}
+		return nil, CannotCreate("cannot make the socket", err)
 	}
 	return ln, nil
 }
