@@ -41,9 +41,10 @@ The global flags stand before the command. sendmail(1) describes the rest.
 // sendmail is one run as sendmail(1), mailq(1) or newaliases(1).
 type sendmail struct {
 	*invocation
-	args   submit.Args
-	config *Config
-	source submit.Source
+	args    submit.Args
+	config  *Config
+	source  submit.Source
+	clients map[string]*submit.Client // by their sockets
 }
 
 // runSendmailCommand is `danepost sendmail`. Unlike the program of that name
@@ -203,12 +204,23 @@ func makeOwnMaildrop(c *Config) error {
 	return (&submit.Maildrop{Dir: c.Maildrop}).Create()
 }
 
+// client talks to the daemon at path. A session of SMTP hands over all of its
+// messages through one connection.
+func (s *sendmail) client(path string) *submit.Client {
+	if s.clients == nil {
+		s.clients = map[string]*submit.Client{}
+	}
+	if s.clients[path] == nil {
+		s.clients[path] = &submit.Client{Path: path, Keep: s.args.Mode == submit.ModeSMTP}
+	}
+	return s.clients[path]
+}
+
 func (s *sendmail) socket(ctx context.Context, r *submit.Request, content io.Reader) (submit.Submission, error) {
 	var err error
 	for _, path := range s.config.sockets() {
 		var sub submit.Submission
-		client := submit.Client{Path: path}
-		if sub, err = client.Submit(ctx, r, content); !errors.Is(err, submit.ErrNoDaemon) {
+		if sub, err = s.client(path).Submit(ctx, r, content); !errors.Is(err, submit.ErrNoDaemon) {
 			return sub, err
 		}
 	}
