@@ -74,7 +74,7 @@ type doctor struct {
 func runDoctor(inv *invocation, args []string) error {
 	fs := inv.flags("doctor")
 	asJSON := fs.Bool("json", false, "print one JSON object")
-	to := fs.StringSlice("to", nil, "domains whose mail servers are tried on the delivery port (default: those of this host's own domains, or else some large ones)")
+	to := fs.StringSlice("to", nil, "`DOMAIN`s whose mail servers are tried (default: this host's own, or else some large ones)")
 	if err := inv.parse(fs, args); err != nil {
 		return err
 	}
