@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strings"
 	"testing"
 	"time"
 
@@ -94,6 +95,7 @@ func testBlockedSMTP(t *testing.T, p *path, tr *tree, n *network) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
+	rows := ""
 	for i, b := range blocksOfSMTP() {
 		way := p.inState(t, b.nft, b.rules, true)
 		if way == "" {
@@ -116,8 +118,10 @@ func testBlockedSMTP(t *testing.T, p *path, tr *tree, n *network) {
 			v.showLogs(t)
 			t.Fatalf("danepost:\n%s", tail(d.Log(), 40))
 		}
+		rows += row(b.name, way, "mail waits, then arrives verified", fmt.Sprintf("%.1f s", time.Since(start).Seconds()), strings.ReplaceAll(b.says, "|", " or "))
 		t.Logf("%-30s %-9s mail waited, then arrived; %.1f s", b.name, way, time.Since(start).Seconds())
 	}
+	section(t, "52-smtp", rows)
 }
 
 // farMail is danepost at the far end of a path and Postfix at the near one.

@@ -88,17 +88,21 @@ func testFaults(t *testing.T, tr *tree, n *network, o *oracles) {
 		t.Fatal(err)
 	}
 	lists := overPaths(o.carrier, thief)
+	section(t, "50-faults", "\n## Faults in the path\n\nThe binary in a network namespace whose only way to the servers is a relay that does this, or nftables before it. What does not\n"+
+		"come out right must be refused, with a reason that says why.\n"+heading("fault", "by", "right", "slowest", "a reason of the others"))
 	for i, name := range sortedKeys(lists) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			p := openPath(t, i+1)
+			rows := ""
+			defer func() { section(t, "51-faults-"+name, rows) }()
 			for _, f := range lists[name] {
 				if f.configured.IsValid() {
 					if err := os.WriteFile(resolv, []byte("nameserver "+f.configured.String()+"\n"), 0o644); err != nil {
 						t.Fatal(err)
 					}
 				}
-				f.inEachWay(t, p, tr, n)
+				rows += f.inEachWay(t, p, tr, n)
 			}
 		})
 	}
@@ -111,7 +115,7 @@ func testFaults(t *testing.T, tr *tree, n *network, o *oracles) {
 // inEachWay runs the fault by nftables where it can be, and also by the relay
 // where that does more than to drop, so that what kernels without nftables need
 // is tried as well.
-func (f *fault) inEachWay(t *testing.T, p *path, tr *tree, n *network) {
+func (f *fault) inEachWay(t *testing.T, p *path, tr *tree, n *network) (rows string) {
 	ways := []bool{f.nft != ""}
 	if f.nft != "" && (f.rules.redirect.IsValid() || f.rules.spare.IsValid()) {
 		ways = append(ways, false)
@@ -126,11 +130,12 @@ func (f *fault) inEachWay(t *testing.T, p *path, tr *tree, n *network) {
 			t.Logf("%s: left out, the kernel has no nftables", f.name)
 			continue
 		}
-		f.run(t, p, tr, n, way)
+		rows += f.run(t, p, tr, n, way)
 		if s := p.counted(); s.packets == 0 {
 			t.Errorf("%s: no packet came along the path", f.name)
 		}
 	}
+	return rows
 }
 
 // ownResolvConf puts a file of ours in the place of /etc/resolv.conf, for this
@@ -148,7 +153,7 @@ func ownResolvConf() (string, error) {
 }
 
 // run asks for things in zones of every kind and judges what came of it.
-func (f *fault) run(t *testing.T, p *path, tr *tree, n *network, way string) {
+func (f *fault) run(t *testing.T, p *path, tr *tree, n *network, way string) string {
 	config := strings.TrimSuffix(n.config, ".toml") + "-" + p.name + ".toml"
 	text, err := os.ReadFile(n.config)
 	if err != nil {
@@ -213,7 +218,8 @@ func (f *fault) run(t *testing.T, p *path, tr *tree, n *network, way string) {
 	if share < f.right || f.right == 0 && right > 0 {
 		t.Errorf("%s (%s): %d of %d look-ups came out right", f.name, way, right, len(jobs))
 	}
-	t.Logf("%-55s %-9s %2d of %2d right, slowest %.1f s, all in %.1f s%s", f.name, way, right, len(jobs), slowest.Seconds(), time.Since(start).Seconds(), common(refusals))
+	t.Logf("%-55s %-9s %2d of %2d right, slowest %.1f s, all in %.1f s; %s", f.name, way, right, len(jobs), slowest.Seconds(), time.Since(start).Seconds(), common(refusals))
+	return row(f.name, way, fmt.Sprintf("%d of %d", right, len(jobs)), fmt.Sprintf("%.1f s", slowest.Seconds()), common(refusals))
 }
 
 // common shows one of the reasons given.
@@ -222,7 +228,7 @@ func common(reasons map[string]int) string {
 		if len(r) > 160 {
 			r = r[:160] + "..."
 		}
-		return "; e.g. " + r
+		return r
 	}
 	return ""
 }

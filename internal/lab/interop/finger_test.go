@@ -349,7 +349,7 @@ func (f *fingerNet) compare(t *testing.T, n *network, r *root) {
 	}
 	var jobs []func() error
 	var mu sync.Mutex
-	counts := map[string]int{}
+	counts, explained := map[string]int{}, map[string]int{}
 	for _, s := range f.setups {
 		jobs = append(jobs, func() error {
 			ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
@@ -369,6 +369,7 @@ func (f *fingerNet) compare(t *testing.T, n *network, r *root) {
 			if counts[ours]++; ours == theirs {
 				return nil
 			} else if reason != "" {
+				explained[fmt.Sprintf("%s here, %s to Postfix: %s", ours, theirs, reason)]++
 				t.Logf("%s %s, to Postfix %s: %s", s.domain, ours, theirs, reason)
 				return nil
 			}
@@ -380,6 +381,7 @@ func (f *fingerNet) compare(t *testing.T, n *network, r *root) {
 		t.Error(errors.Join(errs...))
 	}
 	t.Logf("danepost's verdicts: %v", counts)
+	section(t, "70-finger", fingerTable(len(f.setups), counts, explained))
 }
 
 // theirVerdict is Postfix's verdict in the words of ours.

@@ -46,6 +46,10 @@ func outer() (int, error) {
 		fmt.Println("interop: skipped: this kernel gives out no namespaces:", err)
 		return 0, nil
 	}
+	if _, err := exec.LookPath("apt-get"); err != nil {
+		fmt.Println("interop: skipped: the other people's programs are taken from Debian's packages:", err)
+		return 0, nil
+	}
 	if err := unpackRoots(); err != nil {
 		return 1, err
 	}
@@ -62,8 +66,8 @@ func outer() (int, error) {
 		return 1, fmt.Errorf("go build: %w\n%s", err, out)
 	}
 	code, err := isolated(work)
-	if code == 0 {
-		return 0, os.RemoveAll(work)
+	if code == 0 && err == nil {
+		return 0, errors.Join(writeReport(work), os.RemoveAll(work))
 	}
 	fmt.Println("interop: configurations and logs are kept in", work)
 	return code, err
@@ -121,6 +125,9 @@ func enter() error {
 		return fmt.Errorf("making mounts private: %w", err)
 	}
 	if err := layServers(); err != nil {
+		return err
+	}
+	if err := roomForRoots(); err != nil {
 		return err
 	}
 	if err := unix.Mount("proc", "/proc", "proc", 0, ""); err != nil {

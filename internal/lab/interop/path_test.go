@@ -68,6 +68,9 @@ func openPath(t *testing.T, number int) *path {
 	must(err)
 	t.Cleanup(func() { command("ip", "netns", "del", p.name) }) //nolint:errcheck // it goes with this process anyway
 	p.near, err = openTUN(p.nearDev(), "")
+	if errors.Is(err, os.ErrNotExist) || errors.Is(err, os.ErrPermission) {
+		t.Skip("left out: no path to another namespace can be made here: ", err)
+	}
 	must(err)
 	p.far, err = openTUN("far0", filepath.Join("/run/netns", p.name))
 	must(err)

@@ -381,6 +381,8 @@ func testRolling(t *testing.T, tr *tree, n *network, o *oracles) {
 		time.Sleep(100 * time.Millisecond)
 	}
 	t.Logf("%d look-ups while keys were rolled for %v: %s", asked, time.Since(start).Round(time.Second), words)
+	section(t, "40-rolling", fmt.Sprintf("\n## Keys rolled while look-ups go on\n\nKSK, ZSK and algorithm, by Knot's automation and by named as told; the parent follows their CDS records. %d look-ups in %v,\n"+
+		"half of them from a cache that lives on, all right: %s.\n", asked, time.Since(start).Round(time.Second), words))
 	if !finished {
 		t.Error("the roll-overs did not come to their end")
 	}
