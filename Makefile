@@ -2,17 +2,20 @@
 GO         ?= go
 BIN        := bin/danepost
 LDFLAGS    := -s -w
+# The version is the repository's, whatever GOFLAGS says; git may be absent, or
+# refuse a repository that is somebody else's.
+VCS        := $(shell git rev-parse HEAD >/dev/null 2>&1 && echo true || echo false)
 FUZZTIME   ?= 10s
 GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.9.0
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 .PHONY: help
 help: ## list the targets
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: build
 build: ## build the static binary into bin/
-	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN) .
+	CGO_ENABLED=0 $(GO) build -buildvcs=$(VCS) -trimpath -ldflags '$(LDFLAGS)' -o $(BIN) .
 
 .PHONY: demo
 demo: build ## the main job on the built-in test internet, attacks included
@@ -61,18 +64,22 @@ profile: ## profiles of the CPU time and allocations of each work of the bench, 
 	bin/bench --binary bin/danepost-profiled --profiles bin/profiles $(BENCH)
 
 .PHONY: interop
-interop: ## beside other people's servers and validators, in namespaces (root)
+interop: ## beside other people's servers and validators, in namespaces (root; INTEROP="-seed 0" for zones of another seed)
 	$(GO) vet -tags interop ./internal/lab/interop
-	$(GO) test -tags interop -count 1 ./internal/lab/interop -v -timeout 12m
+	$(GO) test -tags interop -count 1 ./internal/lab/interop -v -timeout 12m -args $(INTEROP)
+
+.PHONY: interop-table
+interop-table: ## make interop, its tables into docs/interop.md (root)
+	DANEPOST_INTEROP_TABLE=../../../docs/interop.md $(MAKE) interop
 
 .PHONY: peers
 peers: ## what danepost, Postfix, dma, msmtp and nullmailer make of the same calls of sendmail, into docs/peers.md (root)
 	DANEPOST_PEERS_TABLE=../../../docs/peers.md $(GO) test -tags interop -count 1 ./internal/lab/interop -v -run TestMail/Peers
 
 .PHONY: dist
-dist: ## static binaries of all targets and Debian packages, into dist/
+dist: ## static binaries of all targets, Debian and OpenWrt packages, into dist/
 	packaging/dist.sh
 
 .PHONY: install
-install: build ## install the binary, its sendmail names and its man page (DESTDIR, PREFIX)
+install: build ## the binary, its sendmail names, man page and unit; as root the maildrop too (DESTDIR, PREFIX)
 	packaging/install.sh $(BIN)

@@ -19,6 +19,7 @@ type Filter struct {
 	Recipient string   // forward-path
 	Domain    string   // domain of the forward-path
 	UID       *uint32  // only mail handed in by this user
+	DropKey   string   // only what was put with this key (Envelope.DropKey)
 
 	// Substring makes ids, Sender and Recipient match anywhere inside, as
 	// sendmail's -qI, -qS and -qR do.
@@ -27,7 +28,7 @@ type Filter struct {
 
 // selects says whether anything narrows the filter down, UID aside.
 func (f *Filter) selects() bool {
-	return len(f.IDs) > 0 || f.Sender != "" || f.Recipient != "" || f.Domain != ""
+	return len(f.IDs) > 0 || f.DropKey != "" || f.Sender != "" || f.Recipient != "" || f.Domain != ""
 }
 
 // normalID is how an id is written, whichever case it was typed in.
@@ -37,7 +38,7 @@ func normalID(id string) string { return strings.ToUpper(strings.TrimSpace(id)) 
 // are left.
 func (f *Filter) narrow(s *stored) bool {
 	env := &s.message.Envelope
-	if f.UID != nil && *f.UID != env.UID || len(f.IDs) > 0 && !f.hasID(s.id) {
+	if f.UID != nil && *f.UID != env.UID || len(f.IDs) > 0 && !f.hasID(s.id) || f.DropKey != "" && f.DropKey != env.DropKey {
 		return false
 	}
 	if f.Sender != "" && !f.same(f.Sender, "<"+env.Sender+">") {

@@ -17,7 +17,7 @@ func threeMessages(t *testing.T, q *Queue) (ids [3]string) {
 	ids[0] = mustPut(t, q, envelope("Alice@a.example", "one@x.example", "two@Y.example"), "first")
 	ids[1] = mustPut(t, q, envelope("", "three@x.example"), "second")
 	e := envelope("carol@c.example", "one@x.example")
-	e.UID = 1000
+	e.UID, e.DropKey = 1000, "k"
 	ids[2] = mustPut(t, q, e, strings.Repeat("third", 20_000))
 	return ids
 }
@@ -42,6 +42,8 @@ func TestFilter(t *testing.T) {
 		"domain":           {Filter{Domain: "y.example"}, "0:two"},
 		"both":             {Filter{Domain: "x.example", Sender: "<>"}, "1:three"},
 		"user":             {Filter{UID: &uid}, "2:one"},
+		"drop key":         {Filter{DropKey: "k"}, "2:one"},
+		"no such drop key": {Filter{DropKey: "j"}, ""},
 		"substring":        {Filter{Recipient: "e@x.exa", Substring: true}, "0:one 1:three 2:one"},
 		"substring sender": {Filter{Sender: "ALICE", Substring: true}, "0:one,two"},
 		"substring id":     {Filter{IDs: []string{ids[1][1:]}, Substring: true}, "1:three"},

@@ -117,15 +117,22 @@ func (q *Queue) Put(ctx context.Context, e Envelope, content io.Reader) (id stri
 	return id, nil
 }
 
+// NewID gives out an id that no message has or will have, for a caller that
+// writes it into the message it puts. One that is not used is lost.
+func (q *Queue) NewID() string { return q.store.newID() }
+
 // entry names staged content and makes a message of it that can be committed.
 func (q *Queue) entry(e Envelope, s *staged) (*entry, error) {
 	now, passed := q.store.clock.read()
 	n := &entry{
-		id:      q.store.newID(),
+		id:      e.ID,
 		message: &message{Envelope: e, Arrived: q.o.Now(), Passed: passed, Size: s.size, Sum: s.sum, InFile: s.path != ""},
 		inline:  s.inline,
 	}
-	n.message.Envelope.Recipients = nil
+	if n.id == "" {
+		n.id = q.NewID()
+	}
+	n.message.Envelope.ID, n.message.Envelope.Recipients = "", nil
 	n.recipients = make([]recipient, len(e.Recipients))
 	for i, r := range e.Recipients {
 		n.recipients[i] = recipient{Recipient: r, Next: now, Since: now}

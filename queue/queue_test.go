@@ -71,14 +71,17 @@ func TestEnvelopeKept(t *testing.T) {
 	q := mustOpen(t, Options{Dir: dir})
 	in := Envelope{
 		Sender: "b\xe4r@a.example", Body: "8BITMIME", SMTPUTF8: true, RequireTLS: true, Ret: "HDRS", EnvID: "a b+\x00",
-		UID: 4294967295, DropKey: "k", DateUnset: true,
+		UID: 4294967295, DropKey: "k", DateUnset: true, ID: q.NewID(),
 		Recipients: []Recipient{{Address: "\xff@b.example", Notify: "SUCCESS,DELAY", ORcpt: "rfc822;x@y"}},
 	}
-	mustPut(t, q, in, "body")
+	if id := mustPut(t, q, in, "body"); id != in.ID {
+		t.Errorf("queued as %s, wanted %s", id, in.ID)
+	}
 	q.Close()
 	q = mustOpen(t, Options{Dir: dir})
 	h := &outside{before: func(_ context.Context, item *Item) {
 		got := item.Envelope
+		got.ID = item.ID
 		for _, r := range item.Recipients {
 			got.Recipients = append(got.Recipients, r.Recipient)
 		}

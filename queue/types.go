@@ -19,6 +19,7 @@ type Envelope struct {
 	Ret        string // "", "FULL" or "HDRS"
 	EnvID      string // decoded ENVID
 
+	ID      string // what to queue it as, from NewID; "" for a new id
 	UID     uint32 // who handed it in
 	DropKey string // name of the maildrop file it came from: put twice, it is queued once
 	// DateUnset says that the clock was not set at acceptance: Date and

@@ -197,11 +197,9 @@ func distinct(in []Configured) []Configured {
 	return out
 }
 
-var linePattern = regexp.MustCompile(`at line: (\d+):\d+`)
-
 // zoneError puts the library's error into our words.
 func zoneError(path string, err error) error {
-	line := "1"
+	line, linePattern := "1", regexp.MustCompile(`at line: (\d+):\d+`)
 	if m := linePattern.FindStringSubmatch(err.Error()); m != nil {
 		line = m[1]
 	}

@@ -246,6 +246,9 @@ func loadConfig(file, stateDir string, system bool) (*Config, error) {
 	default:
 		return nil, fmt.Errorf("configuration: %w", err)
 	}
+	if c.Hostname == "" {
+		c.Hostname = hostFQDN()
+	}
 	if c.StateDir == "" {
 		c.StateDir = defaultStateDir(system)
 	}
@@ -341,7 +344,6 @@ const day = 24 * time.Hour
 // [deliver.timeouts] stay zero: the deliver room knows theirs.
 func defaults(system bool) *Config {
 	return &Config{
-		Hostname: hostFQDN(),
 		StateDir: defaultStateDir(system),
 		Log:      "text",
 		Resolver: ResolverConfig{

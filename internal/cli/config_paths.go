@@ -1,10 +1,15 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
+
+	"danepost/queue/submit"
 )
 
 // resolvePaths makes the names of files absolute, for the programs that read
@@ -73,6 +78,15 @@ func (c *Config) sockets() []string {
 		return []string{systemSocket, c.Socket}
 	}
 	return []string{c.Socket}
+}
+
+// untouched reports whether there is no state of this caller: nobody of his
+// kind ever queued a message, and none waits in the maildrop.
+func (c *Config) untouched() bool {
+	_, err := os.Stat(c.StateDir)
+	// A home that is not his to look into, as with su, has no mail of his.
+	none := errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) || c.asksSystem && errors.Is(err, fs.ErrPermission)
+	return none && !(&submit.Maildrop{Dir: c.Maildrop}).Pending()
 }
 
 // systemSocket is where root's daemon listens and every user's sendmail looks.

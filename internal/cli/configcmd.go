@@ -37,20 +37,8 @@ func runConfig(inv *invocation, args []string) error {
 // checkFiles reads every file that the configuration names: what they hold
 // belongs to it.
 func (c *Config) checkFiles() error {
-	if _, err := resolverConfig(c, nil); err != nil {
+	if err := c.checkDelivery(); err != nil {
 		return err
-	}
-	if _, err := configuredAnchors(c); err != nil {
-		return err
-	}
-	dc, err := deliverConfig(c, nil)
-	if err != nil {
-		return err
-	}
-	if dc.Roots != nil {
-		if _, err := dc.Roots(); err != nil {
-			return fmt.Errorf("deliver.ca_file: %w", err)
-		}
 	}
 	aliases, err := submit.LoadAliases(c.Rewrite.Aliases)
 	if err == nil {
@@ -66,6 +54,24 @@ func (c *Config) checkFiles() error {
 		if _, err := os.Stat(file); err != nil {
 			return fmt.Errorf("submission.users_file: %w", err)
 		}
+	}
+	return nil
+}
+
+// checkDelivery reads the files that look-ups and deliveries need.
+func (c *Config) checkDelivery() error {
+	if _, err := resolverConfig(c, nil); err != nil {
+		return err
+	}
+	if _, err := configuredAnchors(c); err != nil {
+		return err
+	}
+	dc, err := deliverConfig(c, nil)
+	if err != nil || dc.Roots == nil {
+		return err
+	}
+	if _, err := dc.Roots(); err != nil {
+		return fmt.Errorf("deliver.ca_file: %w", err)
 	}
 	return nil
 }

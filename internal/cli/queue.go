@@ -44,14 +44,26 @@ func (d direct) Release(ctx context.Context, f queue.Filter) ([]queue.Done, erro
 }
 func (d direct) Remove(_ context.Context, f queue.Filter) ([]queue.Done, error) { return d.q.Remove(f) }
 
-// withQueue gives f the queue: the daemon's where one answers, else its own.
-func withQueue(ctx context.Context, c *Config, f func(operator) error) error {
+// withDaemon gives f a way to the daemon that answers first; answered says
+// whether one did, and err is f's then.
+func withDaemon(c *Config, f func(*submit.Client) error) (answered bool, err error) {
 	for _, path := range c.sockets() {
-		client := &submit.Client{Path: path}
-		if err := f(client); !errors.Is(err, submit.ErrNoDaemon) {
-			return err
+		if err := f(&submit.Client{Path: path}); !errors.Is(err, submit.ErrNoDaemon) {
+			return true, err
 		}
 	}
+	return false, nil
+}
+
+// withQueue gives f the queue: the daemon's where one answers, else its own.
+func withQueue(ctx context.Context, c *Config, f func(operator) error) error {
+	if answered, err := withDaemon(c, func(d *submit.Client) error { return f(d) }); answered {
+		return err
+	}
+	return withOwnQueue(ctx, c, f)
+}
+
+func withOwnQueue(ctx context.Context, c *Config, f func(operator) error) error {
 	a, err := openAppliance(c, backgroundLog())
 	if err != nil {
 		return err
@@ -61,22 +73,30 @@ func withQueue(ctx context.Context, c *Config, f func(operator) error) error {
 	return errors.Join(submit.OperatorError(f(direct{a.queue, a.gate})), err, a.close())
 }
 
+// listQueue lists. Where there never was a queue it finds no mail, rather than
+// make one, which the caller may not even be allowed to.
 func listQueue(ctx context.Context, c *Config, f queue.Filter) (list []queue.Summary, err error) {
-	err = withQueue(ctx, c, func(op operator) error {
+	get := func(op operator) error {
 		list, err = op.List(ctx, f)
 		return err
-	})
+	}
+	answered, err := withDaemon(c, func(d *submit.Client) error { return get(d) })
+	if answered || c.untouched() && len(f.IDs) == 0 {
+		return list, err
+	}
+	err = withOwnQueue(ctx, c, get)
 	return list, err
 }
 
 // kickQueue makes the selected mail due now; without a daemon it is also
 // attempted by this process.
-func kickQueue(ctx context.Context, c *Config, f queue.Filter) ([]queue.Done, error) {
-	for _, path := range c.sockets() {
-		client := &submit.Client{Path: path}
-		if done, err := client.Run(ctx, f); !errors.Is(err, submit.ErrNoDaemon) {
-			return done, err
-		}
+func kickQueue(ctx context.Context, c *Config, f queue.Filter) (done []queue.Done, err error) {
+	answered, err := withDaemon(c, func(d *submit.Client) error {
+		done, err = d.Run(ctx, f)
+		return err
+	})
+	if answered {
+		return done, err
 	}
 	return nil, kickOwnQueue(ctx, c, f)
 }
@@ -104,9 +124,9 @@ type selection struct {
 
 func (s *selection) flags(fs *pflag.FlagSet) {
 	fs.BoolVar(&s.all, "all", false, "every message")
-	fs.StringVar(&s.sender, "sender", "", "messages from this address (\"<>\" for notices)")
-	fs.StringVar(&s.recipient, "recipient", "", "mail for this address")
-	fs.StringVar(&s.domain, "domain", "", "mail for this domain")
+	fs.StringVar(&s.sender, "sender", "", "messages from this `ADDRESS` (\"<>\" for notices)")
+	fs.StringVar(&s.recipient, "recipient", "", "mail for this `ADDRESS`")
+	fs.StringVar(&s.domain, "domain", "", "mail for this `DOMAIN`")
 }
 
 func (s *selection) filter(ids []string) queue.Filter {
@@ -117,15 +137,30 @@ func (s *selection) empty(ids []string) bool {
 	return len(ids) == 0 && *s == selection{}
 }
 
+const queueHelp = `  list     what is queued, why it waits, and when it is tried next
+  show     one message, with the history of its attempts
+  cat      its content
+  retry    make it due now
+  hold     keep it from being tried
+  release  let what is held go; its aliases and postmaster are looked up again
+  remove   take it out without telling its sender
+  run      try now what is queued, all or what is selected
+
+Messages are selected by ID or by the flags below.
+`
+
 // runQueue is `danepost queue VERB`.
 func runQueue(inv *invocation, args []string) error {
 	fs := inv.flags("queue")
 	var sel selection
 	sel.flags(fs)
 	asJSON := fs.Bool("json", false, "print JSON, one object a line")
-	linger := fs.Duration("linger", 0, "with run: stay while anything is due within this time, answering on the socket")
+	linger := fs.Duration("linger", 0, "with run: stay while anything is due within this `TIME` (30m), answering on the socket")
 	if err := inv.parse(fs, args); err != nil {
 		return err
+	}
+	if *linger < 0 {
+		return usageError("queue: --linger takes a time such as 30m, not %s", *linger)
 	}
 	if fs.NArg() == 0 {
 		return usageError("queue: say what to do: list, show, cat, retry, hold, release, remove or run")

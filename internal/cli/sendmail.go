@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"strings"
@@ -27,14 +28,15 @@ const sendmailHelp = `  -t              take the recipients from To, Cc and Bcc 
   -i, -oi         a line with a lone dot does not end the message
   -f ADDRESS      the envelope sender; "<>" for none
   -F NAME         the full name for a From that is missing
-  -odi, -odq      wait for the first attempt; only queue
+  -odi, -odq      wait for the first attempt; only queue (else: deliver in the background)
   -v              say what happens
   -N, -R, -V      what notices are wanted, what they hold, their ID (DSN)
   -bs             speak SMTP on standard input and output
   -bp, -bi, -bv   list the queue; check the aliases; say where mail would go
   -bd, -q30m, -q  be the daemon; attempt what is queued, once
 
-The global flags stand before the command. sendmail(1) describes the rest.
+--config and --state-dir stand before the word sendmail. Other options of sendmail are taken,
+and ignored where they mean nothing here. danepost(8) says more.
 `
 
 // sendmail is one run as sendmail(1), mailq(1) or newaliases(1).
@@ -51,7 +53,6 @@ type sendmail struct {
 func runSendmailCommand(inv *invocation, args []string) error {
 	if len(args) == 1 && args[0] == "--help" {
 		inv.helpFor(pflag.NewFlagSet("sendmail", pflag.ContinueOnError))
-		fmt.Fprint(inv.Out, sendmailHelp)
 		return nil
 	}
 	return runSendmail(inv, append([]string{"sendmail"}, args...))
@@ -155,6 +156,9 @@ func (s *sendmail) handover() *submit.Handover {
 		return h
 	}
 	h.Drop = func(r *submit.Request, content io.Reader) error {
+		if err := mayDeliver(s.config); err != nil {
+			return err
+		}
 		if err := makeOwnMaildrop(s.config); err != nil {
 			return err
 		}
@@ -179,9 +183,24 @@ func ownsState(c *Config) bool {
 	return ok && int(sys.Uid) == os.Geteuid()
 }
 
+// mayDeliver refuses what this user's own runs could never deliver: a file
+// that the configuration needs is not for his eyes. Other mistakes in it can
+// be mended while the message waits.
+func mayDeliver(c *Config) error {
+	err := c.checkDelivery()
+	if !errors.Is(err, fs.ErrPermission) {
+		return nil
+	}
+	return &submit.Error{
+		Code: submit.ExitNoPerm, Err: err,
+		Text: "no daemon answers on " + c.Socket + ", and this user may not deliver with " + c.File + ": start danepost serve",
+	}
+}
+
 func makeOwnMaildrop(c *Config) error {
 	if err := os.MkdirAll(c.StateDir, 0o700); err != nil {
-		return submit.CannotCreate("cannot make the state directory", err)
+		return submit.CannotCreate("no daemon answers on "+c.sockets()[0]+
+			", and this user has no place for a queue: start danepost serve, or let every user drop mail (GROUPS in danepost(8))", err)
 	}
 	return (&submit.Maildrop{Dir: c.Maildrop}).Create()
 }
@@ -209,8 +228,9 @@ func (s *sendmail) socket(ctx context.Context, r *submit.Request, content io.Rea
 	return submit.Submission{}, err
 }
 
-// attempt is -odi without a daemon: take the queue and try everything due.
-func (s *sendmail) attempt(_ context.Context, key string) ([]string, error) {
+// attempt is -odi without a daemon: take the queue, try everything due, and
+// say what became of the message with this key.
+func (s *sendmail) attempt(key string) ([]string, error) {
 	ctx, stop := untilSignal()
 	defer stop()
 	err := runQueueOnce(ctx, s.config, backgroundLog(), 0)
@@ -220,7 +240,7 @@ func (s *sendmail) attempt(_ context.Context, key string) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	list, err := listQueue(ctx, s.config, queue.Filter{})
+	list, err := listQueue(ctx, s.config, queue.Filter{DropKey: submit.DropKey(s.source.UID, key)})
 	var lines []string
 	for _, m := range list {
 		for _, r := range m.Recipients {
@@ -232,6 +252,9 @@ func (s *sendmail) attempt(_ context.Context, key string) ([]string, error) {
 
 // detach starts `danepost queue run` in a session of its own.
 func detach(c *Config) error {
+	if err := c.checkDelivery(); err != nil {
+		return err
+	}
 	self, err := os.Executable()
 	if err != nil {
 		return err
@@ -289,8 +312,10 @@ func (s *sendmail) checkAliases() error {
 	return nil
 }
 
-// verify is -bv: where the recipients' mail would go.
+// verify is -bv: where the recipients' mail would go. Mail that would be held
+// is taken, but goes nowhere until the configuration says where.
 func (s *sendmail) verify() error {
+	held := 0
 	policy := gatePolicy(s.config)
 	if len(s.args.Recipients) == 0 {
 		return usageError("-bv: no recipients")
@@ -303,8 +328,14 @@ func (s *sendmail) verify() error {
 		for _, box := range boxes {
 			for _, r := range policy.Resolve(box) {
 				fmt.Fprintf(s.Out, "%s -> %s\n", box, or(r.Hold == "", r.Address, "held: "+r.Hold))
+				if r.Hold != "" {
+					held++
+				}
 			}
 		}
+	}
+	if held > 0 {
+		return configError(fmt.Errorf("mail for %s would be held, not delivered", plural(held, "recipient")))
 	}
 	return nil
 }

@@ -30,6 +30,9 @@ type screen struct {
 // newScreen looks at what w is. NO_COLOR and TERM=dumb are respected.
 func newScreen(w io.Writer) *screen {
 	s := &screen{Writer: w}
+	if o, ok := w.(*output); ok {
+		w = o.Writer
+	}
 	if f, ok := w.(*os.File); ok && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb" {
 		info, err := f.Stat()
 		s.colour = err == nil && info.Mode()&os.ModeCharDevice != 0

@@ -216,7 +216,7 @@ func (g *Gate) envelope(r *Request, src Source, h *header) (queue.Envelope, erro
 		return env, err
 	}
 	if r.Key != "" {
-		env.DropKey = fmt.Sprintf("%d.%s", src.UID, r.Key)
+		env.DropKey = DropKey(src.UID, r.Key)
 	}
 	sender, err := g.sender(r.Sender, src)
 	if err != nil {
@@ -234,6 +234,10 @@ func (g *Gate) envelope(r *Request, src Source, h *header) (queue.Envelope, erro
 	}
 	return env, nil
 }
+
+// DropKey is what the queue knows a request of a user by: keys that users make
+// up never meet.
+func DropKey(uid uint32, key string) string { return fmt.Sprintf("%d.%s", uid, key) }
 
 // recipients resolves everybody the request names, each once.
 func (g *Gate) recipients(r *Request, h *header) ([]queue.Recipient, error) {

@@ -136,6 +136,7 @@ func (g *Gate) addMissing(h *header, env *queue.Envelope, r *Request, src Source
 			h.add(false, p+"From", g.author(r, src))
 		}
 	}
+	env.ID = g.queue.NewID()
 	if !env.DateUnset {
 		h.add(true, "Received", g.received(env, src, now))
 	}
@@ -180,13 +181,13 @@ func (g *Gate) received(env *queue.Envelope, src Source, now time.Time) string {
 		host = "localhost"
 	}
 	if src.ReceivedFrom == "" {
-		return fmt.Sprintf("by %s (danepost, from userid %d);\r\n\t%s", host, src.UID, date)
+		return fmt.Sprintf("by %s (danepost, from userid %d)\r\n\tid %s; %s", host, src.UID, env.ID, date)
 	}
 	with := src.ReceivedWith
 	if env.SMTPUTF8 {
 		with = "UTF8" + strings.TrimPrefix(with, "E") // RFC 6531 §4.3
 	}
-	return fmt.Sprintf("%s\r\n\tby %s (danepost) with %s;\r\n\t%s", src.ReceivedFrom, host, with, date)
+	return fmt.Sprintf("%s\r\n\tby %s (danepost) with %s id %s;\r\n\t%s", src.ReceivedFrom, host, with, env.ID, date)
 }
 
 // reader is the finished message, its lines short enough for SMTP.

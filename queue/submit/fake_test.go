@@ -18,6 +18,7 @@ import (
 type memQueue struct {
 	mu   sync.Mutex
 	msgs []memMessage
+	ids  int
 	fail error
 }
 
@@ -25,6 +26,13 @@ type memMessage struct {
 	id   string
 	env  queue.Envelope
 	body string
+}
+
+func (q *memQueue) NewID() string {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.ids++
+	return fmt.Sprintf("Q%d", q.ids)
 }
 
 func (q *memQueue) Put(_ context.Context, env queue.Envelope, content io.Reader) (string, error) {
@@ -42,9 +50,8 @@ func (q *memQueue) Put(_ context.Context, env queue.Envelope, content io.Reader)
 			return m.id, nil
 		}
 	}
-	id := fmt.Sprintf("Q%d", len(q.msgs)+1)
-	q.msgs = append(q.msgs, memMessage{id, env, string(b)})
-	return id, nil
+	q.msgs = append(q.msgs, memMessage{env.ID, env, string(b)})
+	return env.ID, nil
 }
 
 func (q *memQueue) all() []memMessage {
@@ -92,6 +99,8 @@ func addresses(env queue.Envelope) string {
 	}
 	return strings.Join(a, " ")
 }
+
+func (discardQueue) NewID() string { return "Q0" }
 
 func (discardQueue) Put(_ context.Context, _ queue.Envelope, content io.Reader) (string, error) {
 	_, err := io.Copy(io.Discard, struct{ io.Reader }{content})

@@ -30,8 +30,9 @@ type Handover struct {
 	// after it let go.
 	Detach func() error
 	// Attempt does the same in the foreground and returns a line for every
-	// recipient that is still queued (-odi).
-	Attempt func(ctx context.Context, key string) ([]string, error)
+	// recipient of the message with this key that is still queued (-odi). A
+	// signal brings it to an end in order; the message is kept then.
+	Attempt func(key string) ([]string, error)
 }
 
 // Handed is what became of a message.
@@ -84,7 +85,7 @@ func (h *Handover) Do(ctx context.Context, r *Request, attempt Attempt, content 
 	handed := Handed{Key: r.Key, Dropped: true}
 	switch {
 	case attempt == AttemptWait && h.Attempt != nil:
-		handed.Waited, handed.Warning = h.Attempt(ctx, r.Key)
+		handed.Waited, handed.Warning = h.Attempt(r.Key)
 	case attempt != AttemptNone && h.Detach != nil:
 		handed.Warning = h.Detach()
 	}

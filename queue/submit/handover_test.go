@@ -80,7 +80,7 @@ func TestHandover(t *testing.T) {
 			}
 			if tt.owner {
 				h.Detach = func() error { ways = append(ways, "detach"); return nil }
-				h.Attempt = func(context.Context, string) ([]string, error) { ways = append(ways, "attempt"); return nil, nil }
+				h.Attempt = func(string) ([]string, error) { ways = append(ways, "attempt"); return nil, nil }
 			}
 			got, err := h.Do(context.Background(), &Request{}, tt.attempt, strings.NewReader(tt.in))
 			if w := strings.Join(ways, " "); w != tt.want || ExitCode(err) != tt.code {

@@ -3,7 +3,10 @@ package submit
 import (
 	"fmt"
 	"os"
+	"runtime"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // DropGroup is the group a setgid binary runs with. The bit covers the whole
@@ -36,16 +39,38 @@ func HoldGroup() (*DropGroup, error) {
 // does not have.
 func (g *DropGroup) Setgid() bool { return g.real != g.drop }
 
-// Do runs f with the drop group. Not for concurrent use.
+// Do runs f with the drop group as that of its accesses to files, as
+// setfsgid(2) has it, on the thread that it runs on: what f starts on other
+// threads has none of it, and the runtime need not stop them all, which cost
+// more than f itself. Not for concurrent use.
 func (g *DropGroup) Do(f func() error) error {
 	if !g.Setgid() {
 		return f()
 	}
-	if err := syscall.Setresgid(-1, g.drop, -1); err != nil {
+	runtime.LockOSThread()
+	if err := accessAs(g.drop); err != nil {
 		return &Error{Code: ExitOSErr, Text: "cannot take the group of the maildrop", Err: err}
 	}
-	defer syscall.Setresgid(-1, g.real, -1)
+	defer func() {
+		// A thread that cannot be lowered stays locked: it ends with its
+		// goroutine and nothing else ever runs on it.
+		if accessAs(g.real) == nil {
+			runtime.UnlockOSThread()
+		}
+	}()
 	return f()
+}
+
+// accessAs sets the filesystem group of this thread. The call itself reports
+// no failure, only what was in force before it.
+func accessAs(gid int) error {
+	if _, err := unix.SetfsgidRetGid(gid); err != nil {
+		return err
+	}
+	if now, err := unix.SetfsgidRetGid(-1); err != nil || now != gid {
+		return fmt.Errorf("setfsgid %d is not allowed", gid)
+	}
+	return nil
 }
 
 // Release gives the drop group up for good; every way but the drop does that

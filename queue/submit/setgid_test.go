@@ -108,6 +108,11 @@ func dropAsOther(t *testing.T, d *Maildrop) {
 		if _, err := os.ReadDir(d.Dir); !errors.Is(err, fs.ErrPermission) {
 			t.Error("the maildrop can be listed")
 		}
+		elsewhere := make(chan error)
+		go func() { elsewhere <- os.WriteFile(try, nil, 0o600) }()
+		if err := <-elsewhere; !errors.Is(err, fs.ErrPermission) {
+			t.Errorf("another thread has the group as well: %v", err)
+		}
 		return d.Write(gate, r, src, strings.NewReader("Subject: x\n\nx\n"))
 	}))
 	if !errors.Is(os.WriteFile(try, nil, 0o600), fs.ErrPermission) {

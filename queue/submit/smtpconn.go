@@ -3,12 +3,14 @@ package submit
 import (
 	"bufio"
 	"bytes"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 )
 
@@ -22,7 +24,8 @@ const (
 // whole message, and no address without a domain; this layer bounds commands,
 // lets content lines be of any length, renews the deadline with each read,
 // and gives `RCPT TO:<root>`, which programs on the host do send, a domain
-// that the session takes off again.
+// that the session takes off again. To do the same under TLS it answers
+// STARTTLS itself: the library only ever sees the text.
 //
 // It never decides where a message ends; the library does that, and a message
 // that it sees differently only has its lines handed on unchanged.
@@ -31,6 +34,10 @@ type lineConn struct {
 	r    *bufio.Reader
 	idle time.Duration // longest wait for a byte; 0: forever
 	rest []byte        // read and not handed on yet
+
+	tls    *tls.Config // what STARTTLS begins; nil: it is the library's to refuse
+	secure atomic.Bool // TLS has begun
+	fresh  bool        // and since then nobody said EHLO
 
 	state lineState
 	chunk int64 // bytes left of a BDAT chunk
@@ -43,7 +50,6 @@ const (
 	inCommands lineState = iota
 	inData               // between 354 and the final dot
 	inChunk              // of BDAT
-	inTLS                // nothing here is ours to read any more
 )
 
 func newLineConn(c net.Conn, idle time.Duration) *lineConn {
@@ -75,13 +81,15 @@ func (l *lineConn) Write(p []byte) (int, error) {
 	if l.state != inCommands {
 		return l.Conn.Write(p)
 	}
-	switch {
-	case bytes.HasPrefix(p, []byte("354 ")):
+	if bytes.HasPrefix(p, []byte("354 ")) {
 		l.state, l.bol = inData, true
-	case bytes.HasPrefix(p, []byte("220 2.0.0 Ready to start TLS")):
-		l.state = inTLS
 	}
-	if out := bytes.ReplaceAll(p, []byte("@"+unqualified+">"), []byte(">")); len(out) != len(p) {
+	out := bytes.ReplaceAll(p, []byte("@"+unqualified+">"), []byte(">"))
+	if l.secure.Load() {
+		// What may be asked for under TLS differs (RFC 3207 §4.2, RFC 8689 §2).
+		out = bytes.Replace(out, []byte("250-STARTTLS\r\n"), []byte("250-REQUIRETLS\r\n"), 1)
+	}
+	if !bytes.Equal(out, p) {
 		if _, err := l.Conn.Write(out); err != nil {
 			return 0, err
 		}
@@ -91,11 +99,9 @@ func (l *lineConn) Write(p []byte) (int, error) {
 }
 
 func (l *lineConn) Read(p []byte) (int, error) {
-	if len(l.rest) == 0 {
+	for len(l.rest) == 0 {
 		var err error
 		switch l.state {
-		case inTLS:
-			return l.r.Read(p)
 		case inChunk:
 			return l.readChunk(p)
 		case inData:
@@ -122,6 +128,9 @@ func (l *lineConn) readCommand() error {
 	if len(line) == 0 {
 		return err
 	}
+	if own, err := l.secureCommand(line); own || err != nil {
+		return err
+	}
 	l.rest = completePath(bytes.Clone(line))
 	if n, ok := chunkSize(line); ok {
 		l.chunk, l.state = n, inChunk
@@ -129,6 +138,60 @@ func (l *lineConn) readCommand() error {
 			l.state = inCommands
 		}
 	}
+	return nil
+}
+
+// secureCommand answers the commands that are about TLS, and says whether it
+// did. After the handshake the client begins anew: until it says EHLO, the
+// library must not act on what it heard before (RFC 3207 §4.2).
+func (l *lineConn) secureCommand(line []byte) (own bool, err error) {
+	if l.tls == nil {
+		return false, nil
+	}
+	command := strings.ToUpper(string(line))
+	verb, _, _ := strings.Cut(strings.TrimRight(command, "\r\n"), " ")
+	switch {
+	case !strings.HasPrefix(command, "STARTTLS"):
+	case l.secure.Load():
+		return true, l.reply("502 5.5.1 TLS has begun already")
+	case l.r.Buffered() > 0:
+		// Sent in the clear, it would be obeyed under TLS.
+		return true, errors.Join(l.reply("501 5.5.4 nothing may follow STARTTLS before its reply"), io.EOF)
+	default:
+		return true, l.startTLS()
+	}
+	switch verb {
+	case "EHLO", "HELO":
+		l.fresh = false
+	case "QUIT", "NOOP", "RSET":
+	default:
+		if l.fresh {
+			return true, l.reply("503 5.5.1 say EHLO again, now that TLS has begun")
+		}
+	}
+	return false, nil
+}
+
+func (l *lineConn) reply(line string) error {
+	_, err := io.WriteString(l.Conn, line+"\r\n")
+	return err
+}
+
+// startTLS puts TLS between this layer and the client.
+func (l *lineConn) startTLS() error {
+	if err := l.reply("220 2.0.0 ready to start TLS"); err != nil {
+		return err
+	}
+	under := tls.Server(l.Conn, l.tls)
+	l.Conn.SetDeadline(time.Now().Add(smtpHandshake))
+	if err := under.Handshake(); err != nil {
+		return io.EOF // there is no way left to tell the client
+	}
+	l.Conn.SetDeadline(time.Time{})
+	l.Conn = under
+	l.r.Reset(idleReader{under, l.idle})
+	l.secure.Store(true)
+	l.fresh = true
 	return nil
 }
 

@@ -14,18 +14,19 @@ import (
 	"sync"
 	"time"
 
-	"github.com/emersion/go-sasl"
 	"github.com/emersion/go-smtp"
 
 	"danepost/queue"
 )
 
 const (
-	smtpIdle    = 5 * time.Minute // RFC 5321 §4.5.3.2.7
-	smtpWrite   = time.Minute
-	smtpDrain   = 10 * time.Second
-	smtpRcpts   = 1000
-	maxSMTPLine = 1 << 20 // content lines of a TCP client; they are shortened by the gate
+	smtpIdle  = 5 * time.Minute // RFC 5321 §4.5.3.2.7
+	smtpWrite = time.Minute
+	smtpDrain = 10 * time.Second
+	// A client that begins TLS has this long to finish the handshake.
+	smtpHandshake = time.Minute
+	smtpRcpts     = 1000
+	maxSMTPLine   = 1 << 20 // content lines of a TCP client; they are shortened by the gate
 )
 
 // SMTP speaks the server's side of SMTP: ServeStdio for -bs, Serve for the
@@ -121,7 +122,9 @@ func (b *backend) server() *smtp.Server {
 	}
 	s.MaxLineLength = maxSMTPLine
 	s.ReadTimeout, s.WriteTimeout = smtpIdle, smtpWrite
-	s.TLSConfig = b.smtp.TLS
+	// TLS is begun below the library (see lineConn), which announces it and
+	// never sees it: whether AUTH is allowed is the session's to say.
+	s.TLSConfig, s.AllowInsecureAuth = b.smtp.TLS, true
 	s.EnableSMTPUTF8, s.EnableDSN, s.EnableREQUIRETLS = true, true, true
 	s.ErrorLog = smtpLog{b.log()}
 	return s
@@ -170,7 +173,9 @@ func (l *smtpListener) Accept() (net.Conn, error) {
 		default:
 			counted := &countedConn{Conn: c, left: func() { l.b.limits.leave(addr); l.b.forget(c) }}
 			l.b.remember(c)
-			return newLineConn(counted, smtpIdle), nil
+			lc := newLineConn(counted, smtpIdle)
+			lc.tls = l.b.smtp.TLS
+			return lc, nil
 		}
 	}
 }
@@ -247,7 +252,6 @@ func (b *backend) NewSession(c *smtp.Conn) (smtp.Session, error) {
 	} else {
 		s.source = *b.local
 	}
-	_, s.tls = c.TLSConnectionState()
 	return s, nil
 }
 
@@ -256,7 +260,6 @@ type session struct {
 	b      *backend
 	conn   *smtp.Conn
 	addr   netip.Addr
-	tls    bool
 	source Source // User is who authenticated
 
 	mu  sync.Mutex // a BDAT message is read beside the session's commands
@@ -271,39 +274,10 @@ func (s *session) setRequest(r *Request) {
 
 func (s *session) allowed() bool { return s.b.trusted(s.addr) || s.source.User != "" }
 
-// AuthMechanisms implements smtp.AuthSession: passwords go over TLS only.
-func (s *session) AuthMechanisms() []string {
-	if s.b.smtp.UsersFile == "" || !s.tls {
-		return nil
-	}
-	return []string{sasl.Plain}
-}
-
-// Auth implements smtp.AuthSession.
-func (s *session) Auth(mech string) (sasl.Server, error) {
-	if s.b.smtp.UsersFile == "" || !s.tls || mech != sasl.Plain {
-		return nil, smtp.ErrAuthUnknownMechanism
-	}
-	return sasl.NewPlainServer(func(identity, user, password string) error {
-		if identity != "" && identity != user {
-			return smtp.ErrAuthFailed
-		}
-		if !s.b.limits.mayTry(s.addr, s.b.now()) {
-			return &smtp.SMTPError{Code: 454, EnhancedCode: smtp.EnhancedCode{4, 7, 0}, Message: "too many failures, try again later"}
-		}
-		ok, err := checkPassword(s.b.smtp.UsersFile, user, password)
-		if err != nil {
-			s.b.log().Error("smtp authentication", "reason", err.Error())
-			return &smtp.SMTPError{Code: 454, EnhancedCode: smtp.EnhancedCode{4, 7, 0}, Message: "authentication is out of order here"}
-		}
-		if !ok {
-			s.b.limits.failed(s.addr, s.b.now())
-			s.b.log().Warn("smtp authentication failed", "client", s.addr.String(), "user", clip(user))
-			return smtp.ErrAuthFailed
-		}
-		s.source.User = user
-		return nil
-	}), nil
+// secure reports whether the client came over TLS.
+func (s *session) secure() bool {
+	c, ok := s.conn.Conn().(*lineConn)
+	return ok && c.secure.Load()
 }
 
 // Mail implements smtp.Session.
@@ -391,7 +365,7 @@ func (s *session) Data(r io.Reader) error {
 	if s.b.local == nil {
 		src.ReceivedFrom = fmt.Sprintf("from %s ([%s])", heloName(s.conn.Hostname()), literal(s.addr))
 		src.ReceivedWith = "ESMTP"
-		if s.tls {
+		if s.secure() {
 			src.ReceivedWith += "S"
 		}
 		if src.User != "" {

@@ -242,6 +242,18 @@ func plain(user, password string) string {
 	return "AUTH PLAIN " + base64.StdEncoding.EncodeToString([]byte("\x00"+user+"\x00"+password))
 }
 
+// login is the dialogue of AUTH LOGIN, the first answer on the command's line.
+func login(first string, rest ...string) string {
+	line := "AUTH LOGIN"
+	if first != "" {
+		line += " " + base64.StdEncoding.EncodeToString([]byte(first))
+	}
+	for _, s := range rest {
+		line += "\n" + base64.StdEncoding.EncodeToString([]byte(s))
+	}
+	return line
+}
+
 func testTLS(t *testing.T) *tls.Config {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -301,7 +313,13 @@ func TestOpenRelay(t *testing.T) {
 		{name: "unknown user", from: "192.0.2.7", users: true, tls: true, auth: plain("nobody", "secret"), want: "535 5.7.8"},
 		{name: "empty user", from: "192.0.2.7", users: true, tls: true, auth: plain("", ""), want: "535 5.7.8"},
 		{name: "comment as user", from: "192.0.2.7", users: true, tls: true, auth: plain("# devices", "x"), want: "535 5.7.8"},
-		{name: "other mechanism", from: "192.0.2.7", users: true, tls: true, auth: "AUTH LOGIN", want: "504 5.7.4"},
+		{name: "other mechanism", from: "192.0.2.7", users: true, tls: true, auth: "AUTH CRAM-MD5", want: "504 5.7.4"},
+		{name: "LOGIN in the clear", from: "192.0.2.7", users: true, auth: "AUTH LOGIN", want: "523 5.7.10"},
+		{name: "LOGIN", from: "192.0.2.7", users: true, tls: true, auth: login("", "scanner", "secret")},
+		{name: "LOGIN with the name at once", from: "192.0.2.7", users: true, tls: true, auth: login("scanner", "secret")},
+		{name: "LOGIN, wrong password", from: "192.0.2.7", users: true, tls: true, auth: login("", "scanner", "guess"), want: "535 5.7.8"},
+		{name: "LOGIN, unknown user", from: "192.0.2.7", users: true, tls: true, auth: login("nobody", "secret"), want: "535 5.7.8"},
+		{name: "LOGIN cancelled", from: "192.0.2.7", users: true, tls: true, auth: "AUTH LOGIN\n*", want: "501"},
 		{name: "AUTH over TLS", from: "192.0.2.7", users: true, tls: true, auth: plain("scanner", "secret")},
 	}
 	for _, tt := range tests {
@@ -348,8 +366,10 @@ func trySend(c *smtpClient, startTLS bool, auth string) string {
 		}
 	}
 	if auth != "" {
-		if r := c.cmd(auth); refused(r) {
-			return r
+		for line := range strings.SplitSeq(auth, "\n") {
+			if r := c.cmd(line); refused(r) {
+				return r
+			}
 		}
 	}
 	for _, line := range []string{"MAIL FROM:<a@example.org>", "RCPT TO:<b@example.net>", "DATA", "Subject: x\r\n\r\nx\r\n."} {
@@ -358,6 +378,47 @@ func trySend(c *smtpClient, startTLS bool, auth string) string {
 		}
 	}
 	return ""
+}
+
+// TestUnderTLS: what is taken in the clear is taken under TLS as well, and
+// nothing that was said in the clear counts any more.
+func TestUnderTLS(t *testing.T) {
+	gate, q := testGate(t, testPolicy(t))
+	c := listen(t, &SMTP{Submit: gate.Accept, TLS: testTLS(t), MaxSize: 8 << 20}, "127.0.0.1")()
+	c.reply()
+	if r := c.cmd("EHLO x"); !strings.Contains(r, "250-STARTTLS\r\n") || strings.Contains(r, "REQUIRETLS") {
+		t.Errorf("in the clear: %s", r)
+	}
+	c.cmd("MAIL FROM:<before@example.org>")
+	c.cmd("RCPT TO:<before@example.net>")
+	c.startTLS()
+	for _, early := range []string{"MAIL FROM:<a@example.org>", "DATA", "AUTH PLAIN x"} {
+		if r := c.cmd(early); !strings.HasPrefix(r, "503 5.5.1") {
+			t.Errorf("%s before EHLO: %s", early, r)
+		}
+	}
+	if r := c.cmd("EHLO y"); strings.Contains(r, "STARTTLS") || !strings.Contains(r, "250-REQUIRETLS\r\n") {
+		t.Errorf("under TLS: %s", r)
+	}
+	if r := c.cmd("STARTTLS"); !strings.HasPrefix(r, "502 5.5.1") {
+		t.Errorf("TLS in TLS: %s", r)
+	}
+	if r := c.cmd("DATA"); !strings.HasPrefix(r, "502") {
+		t.Errorf("the transaction in the clear goes on: %s", r)
+	}
+	long := strings.Repeat("x", 20<<10)
+	for _, line := range []string{"MAIL FROM:<alice>", "RCPT TO:<root>", "DATA", "Subject: x\r\n\r\n" + long + "\r\n."} {
+		if r := c.cmd(line); r == "" || r[0] > '3' {
+			t.Errorf("%.40s: %s", line, r)
+		}
+	}
+	m := q.last(t)
+	if m.env.Sender != "alice@host.example.com" || addresses(m.env) != "admin@example.net" {
+		t.Errorf("envelope %+v", m.env)
+	}
+	if !strings.Contains(m.body, "from y ([") || !strings.Contains(m.body, "with ESMTPS id "+m.id+";") {
+		t.Errorf("trace: %.200q", m.body)
+	}
 }
 
 // TestStartTLSInjection: what a stranger puts behind STARTTLS in the clear is

@@ -363,7 +363,7 @@ func AwaitAttempt(ctx context.Context, op Operator, id string) []string {
 			if reason == "" {
 				reason = "not attempted yet"
 			}
-			lines = append(lines, r.Address+": "+reason)
+			lines = append(lines, id+": "+r.Address+": "+reason)
 		}
 		if !pending {
 			return lines

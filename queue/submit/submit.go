@@ -88,6 +88,8 @@ type Receipt struct {
 
 // Queue is where accepted messages go.
 type Queue interface {
+	// NewID gives out the id to put a message under (Envelope.ID).
+	NewID() string
 	// Put returns when the message is durable. It reads content to its end;
 	// when that fails, nothing is queued.
 	Put(ctx context.Context, env queue.Envelope, content io.Reader) (id string, err error)

@@ -204,6 +204,13 @@ var idle = map[string]bool{
 	"val-clean-additional": true, "force-ipv6": true, "caps-exempt": true, "caps-whitelist": true,
 	"interface": true, "port": true, "chroot": true, "username": true, "pidfile": true, "logfile": true, "use-syslog": true,
 	"statistics-interval": true, "extended-statistics": true, "hide-identity": true, "hide-version": true,
+	"msg-cache-slabs": true, "rrset-cache-slabs": true, "key-cache-slabs": true, "infra-cache-slabs": true, "infra-cache-numhosts": true,
+	"infra-cache-max-rtt": true, "infra-lame-ttl": true, "fast-server-num": true, "disable-dnssec-lame-check": true, "val-sig-skew-min": true, "val-sig-skew-max": true,
+	"ratelimit": true, "ip-ratelimit": true, "wait-limit": true, "wait-limit-cookie": true, "so-reuseport": true, "so-rcvbuf": true, "so-sndbuf": true,
+	"identity": true, "version": true, "hide-trustanchor": true, "hide-http-user-agent": true, "log-identity": true, "log-local-actions": true, "log-tag-queryreply": true,
+	"edns-tcp-keepalive": true, "edns-tcp-keepalive-timeout": true, "tcp-idle-timeout": true, "tcp-reuse-timeout": true, "tcp-auth-query-timeout": true,
+	"udp-connect": true, "unwanted-reply-threshold": true, "outgoing-interface": true, "msg-buffer-size": true, "stream-wait-size": true, "do-daemonize": true,
+	"do-not-query-address": true, "statistics-cumulative": true, "qname-minimisation-strict": true, "max-reuse-tcp-queries": true,
 	"outgoing-range": true, "outgoing-num-tcp": true, "incoming-num-tcp": true, "num-queries-per-thread": true, "jostle-timeout": true, "deny-any": true,
 }
 
