@@ -3,6 +3,7 @@ package queue
 import (
 	"context"
 	"fmt"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -19,15 +20,23 @@ type machine struct {
 	run     int // of the machine
 	started time.Time
 	off     time.Duration // what the wall clock is wrong by
+	mu      sync.Mutex
 	asleep  time.Duration
 }
 
 func newMachine() *machine { return &machine{started: time.Now()} }
 
-func (m *machine) wall() time.Time { return time.Now().Add(m.off + m.asleep) }
+func (m *machine) wall() time.Time { return time.Now().Add(m.off + m.slept()) }
+
+func (m *machine) slept() time.Duration {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.asleep
+}
 
 func (m *machine) boot() Boot {
-	return Boot{ID: fmt.Sprint("run ", m.run), Up: time.Since(m.started) + m.asleep, Asleep: m.asleep}
+	asleep := m.slept()
+	return Boot{ID: fmt.Sprint("run ", m.run), Up: time.Since(m.started) + asleep, Asleep: asleep}
 }
 
 // reboot starts the machine again after it was off for d.
@@ -40,7 +49,9 @@ func (m *machine) reboot(d time.Duration) {
 // sleep suspends it: time passes that no timer sees. Then it runs for as long
 // as it may take until that is noticed.
 func (m *machine) sleep(d time.Duration) {
+	m.mu.Lock()
 	m.asleep += d
+	m.mu.Unlock()
 	time.Sleep(lookEvery)
 }
 
