@@ -11,7 +11,7 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 .PHONY: help
 help: ## list the targets
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: build
 build: ## build the static binary into bin/
@@ -64,9 +64,13 @@ profile: ## profiles of the CPU time and allocations of each work of the bench, 
 	bin/bench --binary bin/danepost-profiled --profiles bin/profiles $(BENCH)
 
 .PHONY: interop
-interop: ## beside other people's servers and validators, in namespaces (root)
+interop: ## beside other people's servers and validators, in namespaces (root; INTEROP="-seed 0" for zones of another seed)
 	$(GO) vet -tags interop ./internal/lab/interop
-	$(GO) test -tags interop -count 1 ./internal/lab/interop -v -timeout 12m
+	$(GO) test -tags interop -count 1 ./internal/lab/interop -v -timeout 12m -args $(INTEROP)
+
+.PHONY: interop-table
+interop-table: ## make interop, its tables into docs/interop.md (root)
+	DANEPOST_INTEROP_TABLE=../../../docs/interop.md $(MAKE) interop
 
 .PHONY: peers
 peers: ## what danepost, Postfix, dma, msmtp and nullmailer make of the same calls of sendmail, into docs/peers.md (root)

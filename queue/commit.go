@@ -127,12 +127,12 @@ func (c *committer) loop() {
 }
 
 // gather waits, if the last transaction was shared, for as many changes
-// again, but for no more than a quarter of its time.
+// again, but for no more than an eighth of its time.
 func (c *committer) gather() {
 	if c.shared < 2 {
 		return
 	}
-	enough := time.NewTimer(c.took / 4)
+	enough := time.NewTimer(c.took / 8)
 	defer enough.Stop()
 	for c.waiting() < c.shared {
 		select {

@@ -28,7 +28,7 @@ func Open(o Options) (*Queue, error) {
 	if err != nil {
 		return nil, err
 	}
-	q := &Queue{o: o, lock: lock, body: contents{dir: filepath.Join(o.Dir, "content")}, active: map[recipientRef]struct{}{}}
+	q := &Queue{o: o, lock: lock, body: &contents{dir: filepath.Join(o.Dir, "content")}, active: map[recipientRef]struct{}{}}
 	if err := q.open(); err != nil {
 		lock.Close()
 		return nil, err
@@ -39,6 +39,9 @@ func Open(o Options) (*Queue, error) {
 func (o Options) withDefaults() Options {
 	if o.Now == nil {
 		o.Now = time.Now
+	}
+	if o.Boot == nil {
+		o.Boot = kernelBoot()
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
@@ -113,7 +116,7 @@ func (q *Queue) open() error {
 	}
 	q.store.unmap()
 	before := q.store.state
-	q.store.clock = newClock(q.o.Now, before.Queue, before.Wall)
+	q.store.clock, q.wasSet = newClock(q.o.Now, q.o.Boot, before.moment)
 	q.store.state.Run = RunRecord{Started: q.o.Now()}
 	c := &committer{db: db, first: q.store.applyForget, last: q.store.stamp, breaks: q.suspect, unmap: q.store.unmap}
 	q.store.commit = c.start()

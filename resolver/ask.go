@@ -1,6 +1,8 @@
 package resolver
 
 import (
+	"errors"
+	"fmt"
 	"net/netip"
 	"strings"
 
@@ -69,13 +71,20 @@ func (x *resolution) askServers(d *delegation, q question) (*reply, *failure) {
 	a.addGlue()
 	for {
 		if fl := x.over(); fl != nil {
-			return nil, fl
+			return nil, a.ended(fl)
 		}
 		c := a.next()
 		if c == nil {
 			break
 		}
+		if (a.second != nil || len(x.avoid) > 0) && x.r.servers.mute(c.addr) {
+			c.done = true // there is a reply already, and no ground to hope for another one here
+			continue
+		}
 		m, err := x.exchange(c, q, d)
+		if over := (*failure)(nil); errors.As(err, &over) {
+			return nil, a.ended(over)
+		}
 		if err != nil {
 			a.failed(c, err.Error())
 			continue
@@ -98,7 +107,7 @@ func (x *resolution) askServers(d *delegation, q question) (*reply, *failure) {
 		}
 	}
 	if fl := x.over(); fl != nil {
-		return nil, fl
+		return nil, a.ended(fl)
 	}
 	if a.second != nil {
 		return a.second, nil
@@ -323,6 +332,14 @@ func (a *asking) failed(c *choice, why string) {
 	if len(a.reasons) < 8 {
 		a.reasons = append(a.reasons, why)
 	}
+}
+
+// ended adds to the end of the whole resolution what the servers asked last did until then.
+func (a *asking) ended(fl *failure) *failure {
+	if len(a.reasons) > 0 && fl.Reason != "cancelled" {
+		fl.Text += fmt.Sprintf("; of the servers of %s: %s", a.d.zone, strings.Join(a.reasons, "; "))
+	}
+	return fl
 }
 
 func (a *asking) unreachable() *failure {

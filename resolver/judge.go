@@ -153,6 +153,9 @@ func (x *resolution) judge(q question, f *fact) *judgement {
 		owner = owner.Parent() // parent side data (RFC 4035 §3.1.4.1)
 	}
 	at, signed := signer(f, owner)
+	if f.zone != "" && f.zone.IsBelow(at) && owner.IsSubdomainOf(f.zone) && !x.forward {
+		at = f.zone // a zone above it must not sign in its stead (RFC 4035 §5.3.1)
+	}
 	t := x.trustFor(at, signed)
 	if top, _ := x.anchorsOver(owner); t.Status == dnssec.Insecure && top.IsBelow(at) {
 		// An anchor stands between, so that what is insecure above it says nothing.

@@ -154,6 +154,14 @@ func (s *servers) keepsSilent(a netip.AddrPort, now time.Time) bool {
 	return st != nil && (st.backoff > 0 || now.Before(st.deadUntil))
 }
 
+// mute reports whether a server has never answered, however often it was asked.
+func (s *servers) mute(a netip.AddrPort) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	st := s.states[a]
+	return st != nil && st.srtt == 0 && st.backoff >= 2 // one packet may have been lost
+}
+
 // unroutable records that the host has no way to the server at all.
 func (s *servers) unroutable(a netip.AddrPort, now time.Time) {
 	s.mu.Lock()

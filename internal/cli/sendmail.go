@@ -42,9 +42,10 @@ and ignored where they mean nothing here. danepost(8) says more.
 // sendmail is one run as sendmail(1), mailq(1) or newaliases(1).
 type sendmail struct {
 	*invocation
-	args   submit.Args
-	config *Config
-	source submit.Source
+	args    submit.Args
+	config  *Config
+	source  submit.Source
+	clients map[string]*submit.Client // by their sockets
 }
 
 // runSendmailCommand is `danepost sendmail`. Unlike the program of that name
@@ -204,12 +205,23 @@ func makeOwnMaildrop(c *Config) error {
 	return (&submit.Maildrop{Dir: c.Maildrop}).Create()
 }
 
+// client talks to the daemon at path. A session of SMTP hands over all of its
+// messages through one connection.
+func (s *sendmail) client(path string) *submit.Client {
+	if s.clients == nil {
+		s.clients = map[string]*submit.Client{}
+	}
+	if s.clients[path] == nil {
+		s.clients[path] = &submit.Client{Path: path, Keep: s.args.Mode == submit.ModeSMTP}
+	}
+	return s.clients[path]
+}
+
 func (s *sendmail) socket(ctx context.Context, r *submit.Request, content io.Reader) (submit.Submission, error) {
 	var err error
 	for _, path := range s.config.sockets() {
 		var sub submit.Submission
-		client := submit.Client{Path: path}
-		if sub, err = client.Submit(ctx, r, content); !errors.Is(err, submit.ErrNoDaemon) {
+		if sub, err = s.client(path).Submit(ctx, r, content); !errors.Is(err, submit.ErrNoDaemon) {
 			return sub, err
 		}
 	}

@@ -2,7 +2,6 @@ package submit
 
 import (
 	"bufio"
-	"bytes"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
@@ -184,7 +183,7 @@ func writeDrop(f *os.File, g *Gate, r *Request, src Source, content io.Reader) e
 		return err
 	}
 	check := spool{discard: true}
-	if err := check.fill(io.MultiReader(bytes.NewReader(lead), br), g.MaxSize); err != nil {
+	if err := check.fill(behind(lead, br), g.MaxSize, newFillBuffers()); err != nil {
 		return err
 	}
 	buffered.WriteString(dropTail(w.n, sum.Sum(nil)))

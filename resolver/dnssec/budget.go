@@ -39,11 +39,15 @@ func (b *Budget) takeFailure() Reason {
 	return ""
 }
 
+// costlyHash is what hashing with more iterations than the rules like costs of
+// NSEC3Hashes: enough are left for the labels of a TLSA name, few for an attacker.
+const costlyHash = 5
+
 // takeHash pays for hashing one name.
-func (b *Budget) takeHash() bool {
-	if b.NSEC3Hashes <= 0 {
+func (b *Budget) takeHash(cost int) bool {
+	if b.NSEC3Hashes < cost {
 		return false
 	}
-	b.NSEC3Hashes--
+	b.NSEC3Hashes -= cost
 	return true
 }

@@ -91,13 +91,13 @@ func decodeHash(label string) (h hash3, err error) {
 
 // hash computes the NSEC3 hash of name (RFC 5155 §5), or finds that this
 // resolution already did. ok is false where the budget is used up.
-func (b *Budget) hash(name Name, p params3) (h hash3, ok bool) {
+func (b *Budget) hash(name Name, p params3, cost int) (h hash3, ok bool) {
 	for i := range b.hashes {
 		if known := &b.hashes[i]; known.name == name && known.params == p {
 			return known.hash, true
 		}
 	}
-	if !b.takeHash() {
+	if !b.takeHash(cost) {
 		return h, false
 	}
 	var buf [2 * maxNameLen]byte
@@ -126,7 +126,8 @@ func (n *nsec3) covers(h hash3) bool {
 type outcome uint8
 
 const (
-	unproved outcome = iota
+	unproved     outcome = iota
+	provedCostly         // by hashes with too many iterations
 	provedOptOut
 	proved
 )
@@ -140,9 +141,16 @@ type chain3 struct {
 	over   bool // the budget did not suffice
 }
 
+// costly reports whether the chain has more iterations than a proof may have.
+func (c *chain3) costly() bool { return c.params.iterations > c.denial.rules.MaxNSEC3Iterations }
+
 // find returns the record that matches name, or the one that covers it.
 func (c *chain3) find(name Name) (match, cover *nsec3) {
-	h, ok := c.budget.hash(name, c.params)
+	cost := 1
+	if c.costly() {
+		cost = costlyHash
+	}
+	h, ok := c.budget.hash(name, c.params, cost)
 	if !ok {
 		c.over = true
 		return nil, nil

@@ -28,7 +28,7 @@ func TestNSEC3HashVectors(t *testing.T) {
 		"x.y.w.example": "2vptu5timamqttgl4luu9kg21e0aor3s",
 		"xx.example":    "t644ebqk9bibcna874givr6joj62mlhv",
 	} {
-		h, ok := plenty().hash(name(t, owner), p)
+		h, ok := plenty().hash(name(t, owner), p, 1)
 		if got := strings.ToLower(base32.HexEncoding.EncodeToString(h[:])); got != want || !ok {
 			t.Errorf("%s: %s, want %s", owner, got, want)
 		}
@@ -57,6 +57,7 @@ func TestNSEC3Traps(t *testing.T) {
 	otherSalt := with(func(p *nsec3Params) { p.salt = "t" })
 	unknownFlag := with(func(p *nsec3Params) { p.flags = 2 })
 	costly := with(func(p *nsec3Params) { p.iterations = 51 })
+	absurd := with(func(p *nsec3Params) { p.iterations = 2501 })
 	unknownHash := at(p, "b.example.", 1)
 	unknownHash.Data[0][0] = 2
 	forgedCostly := z.key.signed(at(costly, "b.example.", 1))
@@ -104,7 +105,16 @@ func TestNSEC3Traps(t *testing.T) {
 		{"not below the apex", []*RRset{deep}, claim{"nodata", "b.example.", "15", "bogus", ""}, ReasonNSECMismatch},
 		{"owner expanded from a wildcard", []*RRset{moved}, claim{"nodata", "b.example.", "15", "bogus", ""}, ReasonNSECMismatch},
 		{"too many iterations", []*RRset{at(costly, "b.example.", 1)}, claim{"nodata", "b.example.", "15", "insecure", ""}, ReasonNSEC3Iterations},
-		{"too many iterations, about DS", []*RRset{at(costly, "b.example.", 1)}, claim{"nods", "b.example.", "", "expensive", ""}, ReasonNSEC3Iterations},
+		{"too many iterations, of another name", []*RRset{at(costly, "c.example.", 1)}, claim{"nodata", "b.example.", "15", "bogus", ""}, ReasonNSECMismatch},
+		{"too many iterations, the type exists", []*RRset{at(costly, "b.example.", 1, 15)}, claim{"nodata", "b.example.", "15", "bogus", ""}, ReasonNSECMismatch},
+		{"too many iterations, name error", []*RRset{at(costly, "example.", typeNS, typeSOA), around(costly, "b.example."), around(costly, "*.example.")}, claim{"nxdomain", "b.example.", "", "insecure", ""}, ReasonNSEC3Iterations},
+		{"too many iterations, name error of another name", []*RRset{at(costly, "example.", typeNS, typeSOA), around(costly, "c.example."), around(costly, "*.example.")}, claim{"nxdomain", "b.example.", "", "bogus", ""}, ReasonNSECMismatch},
+		{"too many iterations, beside a wildcard", []*RRset{around(costly, "b.example.")}, claim{"wildcard", "b.example.", "example.", "insecure", ""}, ReasonNSEC3Iterations},
+		{"too many iterations, no cut", []*RRset{at(costly, "b.example.", 1)}, claim{"nods", "b.example.", "", "notacut", ""}, ReasonVerified},
+		{"too many iterations, no DS", []*RRset{at(costly, "b.example.", typeNS)}, claim{"nods", "b.example.", "", "unsigned", ""}, ReasonUnsignedDelegate},
+		{"too many iterations, DS is there", []*RRset{at(costly, "b.example.", typeNS, typeDS)}, claim{"nods", "b.example.", "", "notproved", ""}, ReasonNSECMismatch},
+		{"more iterations than are hashed", []*RRset{at(absurd, "c.example.", 1)}, claim{"nodata", "b.example.", "15", "insecure", ""}, ReasonNSEC3Iterations},
+		{"more iterations than are hashed, about DS", []*RRset{at(absurd, "c.example.", 1)}, claim{"nods", "b.example.", "", "expensive", ""}, ReasonNSEC3Iterations},
 		{"too many iterations, forged", []*RRset{forgedCostly}, claim{"nodata", "b.example.", "15", "bogus", ""}, ReasonSignatureBogus},
 		{"too many iterations beside a proof", []*RRset{at(costly, "b.example.", 1), at(p, "b.example.", 1)}, claim{"nodata", "b.example.", "15", "secure", ""}, ReasonVerified},
 		{"the only name of a zone", []*RRset{oneName}, claim{"nxdomain", "b.example.", "", "secure", ""}, ReasonVerified},
@@ -142,4 +152,9 @@ func TestNSEC3HashLimit(t *testing.T) {
 		t.Errorf("%d %+v", found, v)
 	}
 	wantVerdict(t, d.WildcardAnswer(deep, z.apex, &Budget{}), Indeterminate, ReasonLimitNSEC3Hashes)
+
+	// Many iterations cost more, so that no more than a few names are hashed.
+	d = z.denialFrom(z.nsec3s(nsec3Params{iterations: 2500})...)
+	wantVerdict(t, d.NameError(name(t, "_25._tcp.mx.b.nosuch.example."), plenty()), Insecure, ReasonNSEC3Iterations)
+	wantVerdict(t, d.NameError(deep, plenty()), Indeterminate, ReasonLimitNSEC3Hashes)
 }

@@ -10,7 +10,8 @@ type Rules struct {
 	Digests            map[uint8]func(data []byte) []byte
 	MinRSABits         int    // smaller moduli are unsupported
 	MaxRSABits         int    // larger ones too: their cost is the attacker's choice
-	MaxNSEC3Iterations uint16 // above: Insecure, once the NSEC3's own signature verified (RFC 9276 §3.2)
+	MaxNSEC3Iterations uint16 // above: a denial is Insecure at best (RFC 9276 §3.2)
+	MaxNSEC3Hashed     uint16 // up to here it must fit the name all the same; above, the NSEC3's own signature has to do
 	MaxKeysPerTag      int    // colliding key tags tried
 	MaxSigsPerRRset    int    // signature checks per RRset
 }
@@ -24,6 +25,7 @@ func DefaultRules(sha1 bool) *Rules {
 		MinRSABits:         1024,
 		MaxRSABits:         4096,
 		MaxNSEC3Iterations: 50,
+		MaxNSEC3Hashed:     2500, // RFC 5155 §10.3: no zone may have more
 		MaxKeysPerTag:      4,
 		MaxSigsPerRRset:    8,
 	}

@@ -157,7 +157,16 @@ func runAll(fs []func() error, atOnce int) []error {
 // runBinary runs danepost with a configuration and returns its output and
 // exit status.
 func runBinary(ctx context.Context, config string, args ...string) (stdout, stderr string, code int, err error) {
-	cmd := exec.CommandContext(ctx, danepost(), append([]string{"--config", config}, args...)...)
+	return runBinaryIn(ctx, "", append([]string{"--config", config}, args...)...)
+}
+
+// runBinaryIn runs danepost in a network namespace, "" for this one.
+func runBinaryIn(ctx context.Context, netns string, args ...string) (stdout, stderr string, code int, err error) {
+	argv := append([]string{danepost()}, args...)
+	if netns != "" {
+		argv = append([]string{"ip", "netns", "exec", netns}, argv...)
+	}
+	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	err = cmd.Run()

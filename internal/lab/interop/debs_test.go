@@ -13,16 +13,27 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // Debian's mail servers conflict with each other, and installing one changes
 // what /usr/sbin/sendmail of the host is. So none is installed: their packages
 // are unpacked beside the host's files, one directory for each, and seen only
 // where a private root (roots_test.go) lays them over the host's.
+//
+// Name servers would start with the host, each on port 53: they are unpacked
+// as well, and laid over /usr for the tests alone.
+
+// servers names what is laid over /usr itself.
+const servers = "servers"
 
 // rootPackages lists what each private root holds besides the host's files.
 func rootPackages() map[string][]string {
 	return map[string][]string{
+		servers: {
+			"bind9", "bind9-dnsutils", "bind9-utils", "nsd", "ldnsutils", "knot", "pdns-server", "pdns-backend-bind", "unbound", "iproute2", "nftables",
+		},
 		"postfix":    {"postfix", "time"},
 		"exim":       {"exim4-daemon-light"},
 		"opensmtpd":  {"opensmtpd"},
@@ -128,9 +139,37 @@ func unpack(dir string, packages []string) error {
 	return mergeUsr(dir)
 }
 
-// packageVersion is the version of a root's first package, unpacked or the host's.
-func packageVersion(root string) string {
-	name := rootPackages()[root][0]
+// layServers makes the name servers' files appear in /usr, for this mount
+// namespace. What private roots take of the host is not under them: there is a
+// limit to how many overlays may lie on one another.
+func layServers() error {
+	packages := filepath.Join(os.Getenv(rootsVar), servers, "usr")
+	if !exists(packages) {
+		return nil // the host has them all
+	}
+	host, err := workDir("host", "usr")
+	if err != nil {
+		return err
+	}
+	if err := unix.Mount("/usr", host, "", unix.MS_BIND, ""); err != nil {
+		return fmt.Errorf("the host's /usr: %w", err)
+	}
+	if err := unix.Mount("overlay", "/usr", "overlay", unix.MS_RDONLY, "lowerdir="+packages+":"+host); err != nil {
+		return fmt.Errorf("overlay on /usr: %w", err)
+	}
+	return nil
+}
+
+// hostTree is where the host's own /usr, /etc or /var is seen.
+func hostTree(name string) string {
+	if moved := filepath.Join(os.Getenv(workVar), "host", name); exists(moved) {
+		return moved
+	}
+	return "/" + name
+}
+
+// packageVersion is the version of a root's package, unpacked or the host's.
+func packageVersion(root, name string) string {
 	text, err := os.ReadFile(filepath.Join(os.Getenv(rootsVar), root, ".packages"))
 	for line := range strings.Lines(string(text)) {
 		if version, ok := strings.CutPrefix(line, name+"="); ok && err == nil {

@@ -297,13 +297,11 @@ func (n *network) ours(ctx context.Context, domain string) (verdict, why string,
 
 func testFinger(t *testing.T) {
 	const count = 120
-	seed := uint64(time.Now().UnixNano())
-	if s := os.Getenv("DANEPOST_INTEROP_SEED"); s != "" {
-		if _, err := fmt.Sscan(s, &seed); err != nil {
-			t.Fatal(err)
-		}
+	seed := *brokenSeed
+	if seed == 0 {
+		seed = rand.Uint64()
 	}
-	t.Logf("%d set-ups, DANEPOST_INTEROP_SEED=%d", count, seed)
+	t.Logf("%d set-ups; the same again: go test -tags interop -count 1 -v ./internal/lab/interop -run TestMail/Finger -args -seed %d", count, seed)
 	f := newFingerNet(seed)
 	for i := range count {
 		place := i / 2 % places // each of them, and half of all in the plain one
@@ -351,7 +349,7 @@ func (f *fingerNet) compare(t *testing.T, n *network, r *root) {
 	}
 	var jobs []func() error
 	var mu sync.Mutex
-	counts := map[string]int{}
+	counts, explained := map[string]int{}, map[string]int{}
 	for _, s := range f.setups {
 		jobs = append(jobs, func() error {
 			ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
@@ -371,6 +369,7 @@ func (f *fingerNet) compare(t *testing.T, n *network, r *root) {
 			if counts[ours]++; ours == theirs {
 				return nil
 			} else if reason != "" {
+				explained[fmt.Sprintf("%s here, %s to Postfix: %s", ours, theirs, reason)]++
 				t.Logf("%s %s, to Postfix %s: %s", s.domain, ours, theirs, reason)
 				return nil
 			}
@@ -382,6 +381,7 @@ func (f *fingerNet) compare(t *testing.T, n *network, r *root) {
 		t.Error(errors.Join(errs...))
 	}
 	t.Logf("danepost's verdicts: %v", counts)
+	section(t, "70-finger", fingerTable(len(f.setups), counts, explained))
 }
 
 // theirVerdict is Postfix's verdict in the words of ours.

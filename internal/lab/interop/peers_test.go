@@ -337,5 +337,5 @@ func (p *peer) label() string {
 	if p.name == "danepost" {
 		return p.name
 	}
-	return p.name + " " + packageVersion(p.name)
+	return p.name + " " + packageVersion(p.name, rootPackages()[p.name][0])
 }

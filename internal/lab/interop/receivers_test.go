@@ -91,6 +91,7 @@ type receiver struct {
 	logs     []string
 	ways     []shown // before furnish only those of its own
 	start    func() (*daemon, error)
+	came     map[string]string // of each way, for the report
 }
 
 func (v *receiver) zone() string { return v.software + ".interop." }
@@ -242,10 +243,12 @@ func testReceivers(t *testing.T) {
 			v.testContent(t, ctx, p)
 		})
 	}
+	section(t, "60-receivers", receiversTable(all))
 }
 
 // testWays sends one message to each way and looks at the log and the mailbox.
 func (v *receiver) testWays(t *testing.T, ctx context.Context, p *tour.Program, d *tour.Daemon) {
+	v.came = map[string]string{}
 	for _, w := range v.ways {
 		if err := p.Send(ctx, "box@"+v.domain(w.label), "way "+w.label, "marker-"+w.label+"."); err != nil {
 			t.Fatal(err)
@@ -269,6 +272,9 @@ func (v *receiver) testWays(t *testing.T, ctx context.Context, p *tour.Program, 
 				t.Errorf("%s: %v", w.label, err)
 			}
 		}
+		if v.came[w.label] = line.Security; w.expect == "" {
+			v.came[w.label] = "waits"
+		}
 		t.Logf("%-12s %-9s %-20s %s %s", w.label, line.Msg, line.Security, line.Match, line.Reason)
 	}
 	for _, w := range v.ways {
@@ -276,6 +282,29 @@ func (v *receiver) testWays(t *testing.T, ctx context.Context, p *tour.Program, 
 			t.Errorf("%s: %d messages arrived, which must not (%v)", w.label, len(got), err)
 		}
 	}
+}
+
+// receiversTable shows what came of each way of each receiver.
+func receiversTable(all []*receiver) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "\n## Mail servers\n\nOne message to each way in which a server shows itself (right: delivered and in the mailbox; \"waits\": deferred, and nothing arrived),\n"+
+		"and to each server %d that are hard to carry, compared in the mailbox with what was handed over, octet by octet: none differs.\n", len(letters()))
+	cells, came := []any{"shown"}, map[string]bool{}
+	for _, v := range all {
+		cells = append(cells, v.software)
+		for label := range v.came {
+			came[label] = true
+		}
+	}
+	b.WriteString(heading(cells...))
+	for _, label := range sortedKeys(came) {
+		cells := []any{label}
+		for _, v := range all {
+			cells = append(cells, v.came[label])
+		}
+		b.WriteString(row(cells...))
+	}
+	return b.String()
 }
 
 // lastOf returns the last line of a log with word in it.

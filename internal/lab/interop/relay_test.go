@@ -121,6 +121,7 @@ func testRelay(t *testing.T) {
 		}
 	}
 	t.Logf("%d probes, %d accepted", len(probes()), accepted)
+	section(t, "85-relay", fmt.Sprintf("\n## Open relay\n\n%d probes by swaks against the listener: %d accepted, those that must be.\n", len(probes()), accepted))
 }
 
 func (q probe) run(ctx context.Context, h *home, r *root, token string) error {

@@ -68,9 +68,30 @@ func mountRoot(name, packages string) (*root, error) {
 	return r, unix.Mount("/dev", r.path("dev"), "", unix.MS_BIND|unix.MS_REC, "")
 }
 
+// roomForRoots keeps private roots in memory where the file system of the
+// working directory takes no changes of an overlay: that of a container does not.
+func roomForRoots() error {
+	base, err := workDir("roots")
+	if err != nil {
+		return err
+	}
+	probe, err := workDir("roots", "probe", "root", "usr")
+	if err != nil {
+		return err
+	}
+	r := &root{name: "probe", dir: filepath.Dir(probe)}
+	if r.overlay(filepath.Dir(r.dir), "usr") == nil {
+		return unix.Unmount(probe, 0)
+	}
+	if err := unix.Mount("tmpfs", base, "tmpfs", 0, "mode=0755"); err != nil {
+		return fmt.Errorf("a file system in memory: %w", err)
+	}
+	return nil
+}
+
 // overlay mounts one top directory: changes over packages over the host's.
 func (r *root) overlay(base, d string) error {
-	lower := "/" + d
+	lower := hostTree(d)
 	if packages := filepath.Join(os.Getenv(rootsVar), r.packages, d); exists(packages) {
 		lower = packages + ":" + lower
 	}

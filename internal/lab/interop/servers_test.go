@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"sort"
 	"strings"
 	"testing"
@@ -58,7 +59,7 @@ func (t *tree) addresses(tb *testing.T) error {
 func (t *tree) delegate(level string) {
 	switch level {
 	case "leaf", "rolling":
-		for _, z := range map[string][]*zone{"leaf": t.leaves, "rolling": t.rolling}[level] {
+		for _, z := range map[string][]*zone{"leaf": append(slices.Clone(t.leaves), t.mail), "rolling": t.rolling}[level] {
 			for _, p := range t.tlds {
 				if dns.IsSubDomain(p.name, z.name) {
 					p.records = append(p.records, z.delegation()...)

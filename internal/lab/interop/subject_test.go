@@ -27,11 +27,12 @@ type network struct {
 	anchor string // DS records
 	config string // danepost.toml
 	ds     []dns.RR
+	in     string // the network namespace that the binary runs in; "" for this one
 }
 
 // writeNetwork writes what danepost and the oracles need to know of a root.
 func writeNetwork(dir string, roots []netip.Addr, ds []dns.RR, more ...string) (*network, error) {
-	n := &network{dir, filepath.Join(dir, "root.hints"), filepath.Join(dir, "root.ds"), filepath.Join(dir, "danepost.toml"), ds}
+	n := &network{dir, filepath.Join(dir, "root.hints"), filepath.Join(dir, "root.ds"), filepath.Join(dir, "danepost.toml"), ds, ""}
 	var hints, anchor strings.Builder
 	for i, a := range roots {
 		name := fmt.Sprintf("%c.root-servers.", 'a'+i)
@@ -118,7 +119,7 @@ type lookupJSON struct {
 
 // lookup asks the real binary, which starts with an empty cache.
 func (n *network) lookup(ctx context.Context, q question) (result, lookupJSON, error) {
-	stdout, stderr, code, err := runBinary(ctx, n.config, "lookup", "--json", q.name, dns.TypeToString[q.qtype])
+	stdout, stderr, code, err := runBinaryIn(ctx, n.in, "--config", n.config, "lookup", "--json", q.name, dns.TypeToString[q.qtype])
 	var o lookupJSON
 	if err == nil {
 		err = json.Unmarshal([]byte(stdout), &o)

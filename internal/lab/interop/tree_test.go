@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
+
+	"danepost/internal/lab"
 )
 
 // The mini-internet: a root, top-level domains and leaves, each zone signed
@@ -100,7 +102,11 @@ type tree struct {
 	leaves  []*zone // the signed ones
 	plain   []*zone // unsigned children of leaves
 	rolling []*zone // whose keys are rolled while they are asked
+	mail    *zone   // that has a mail server, at mailHost with the identity
+	mailID  *lab.Identity
 }
+
+const mailHost = "10.53.24.1"
 
 // Two addresses on which nothing answers: one that refuses, one that is silent.
 const (
@@ -144,6 +150,9 @@ func plan() *tree {
 		z.child = &zone{name: "plain." + z.name, server: t.server("nsd", "plain"), dead: refusing}
 		t.plain = append(t.plain, z.child)
 	}
+	t.mail = &zone{name: "mail.bind.", method: methodNamed("named-nsec3"), algorithm: dns.ECDSAP256SHA256, server: t.server("named", "leaf"), dead: refusing}
+	t.mailID = lab.SelfSigned("mx.mail.bind")
+	t.mail.records = []string{"@ MX 10 mx", "mx A " + mailHost, "_25._tcp.mx TLSA " + lab.TLSA(3, 1, 1, t.mailID.Leaf())}
 	t.tlds = append(t.tlds, &zone{name: "rolls.", method: methodNamed("named-nsec"), algorithm: dns.ECDSAP256SHA256,
 		server: t.server("named", "rolls"), dead: refusing, ttl: rollTTL, updates: true})
 	for _, m := range []string{"knot-nsec", "named-nsec3"} {
@@ -169,7 +178,7 @@ func (t *tree) server(software, level string) *server {
 
 func (t *tree) all() []*zone {
 	out := append([]*zone{t.root}, t.tlds...)
-	return append(append(append(out, t.leaves...), t.plain...), t.rolling...)
+	return append(append(append(append(out, t.leaves...), t.plain...), t.rolling...), t.mail)
 }
 
 // on lists the zones of one process.
