@@ -62,6 +62,9 @@ func (o *oracles) interrogate(t *testing.T, all []*asked, danepost func(int, que
 				return nil
 			}
 			r, err := ask(a.question)
+			if err == nil && a.expecting && !a.want.meets(r) {
+				r, err = ask(a.question) // it may have given up because the machine is busy
+			}
 			if err == nil {
 				mu.Lock()
 				a.opinions = append(a.opinions, opinion{name, r})

@@ -168,25 +168,20 @@ func (o *oracles) unbound(q question) (result, error) {
 
 // delv asks BIND's validator, which gets its data from the carrier. There are
 // broken proofs over which it waits for itself until its time is up, twelve
-// seconds later; that means refused, and half the time is enough to know. It is
-// asked once more, for a busy machine may be what it waited for.
+// seconds later; that means refused, and half the time is enough to know.
 func (o *oracles) delv(q question) (result, error) {
-	for range 2 {
-		ctx, cancel := context.WithTimeout(context.Background(), 6*time.Second)
-		cmd := exec.CommandContext(ctx, "delv", "@"+o.carrier.String(), "-a", o.anchor, "+root=.", "-q", q.name, "-t", dns.Type(q.qtype).String())
-		out, _ := cmd.CombinedOutput() // its exit status says nothing that the text does not
-		over := ctx.Err() != nil
-		cancel()
-		if over {
-			continue
-		}
-		r, err := readDelv(string(out), q.qtype)
-		if err != nil {
-			err = fmt.Errorf("delv %s: %w\n%s", q, err, out)
-		}
-		return r, err
+	ctx, cancel := context.WithTimeout(context.Background(), 6*time.Second)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "delv", "@"+o.carrier.String(), "-a", o.anchor, "+root=.", "-q", q.name, "-t", dns.Type(q.qtype).String())
+	out, _ := cmd.CombinedOutput() // its exit status says nothing that the text does not
+	if ctx.Err() != nil {
+		return result{rcode: dns.RcodeServerFailure, status: refused, note: "no verdict"}, nil
 	}
-	return result{rcode: dns.RcodeServerFailure, status: refused, note: "no verdict"}, nil
+	r, err := readDelv(string(out), q.qtype)
+	if err != nil {
+		err = fmt.Errorf("delv %s: %w\n%s", q, err, out)
+	}
+	return r, err
 }
 
 // readDelv reads what delv prints: for each RRset on the way a comment that
