@@ -72,6 +72,7 @@ func (u *user) run(name string, args ...string) (status int, said string) {
 // TestUnreadablePassword: without a daemon nothing is accepted that the
 // caller's own runs could never deliver.
 func TestUnreadablePassword(t *testing.T) {
+	t.Parallel()
 	u := otherUser(t, `
 hostname = "mail.here.example"
 [queue]
