@@ -2,6 +2,9 @@
 GO         ?= go
 BIN        := bin/danepost
 LDFLAGS    := -s -w
+# The version is the repository's, whatever GOFLAGS says; git may be absent, or
+# refuse a repository that is somebody else's.
+VCS        := $(shell git rev-parse HEAD >/dev/null 2>&1 && echo true || echo false)
 FUZZTIME   ?= 10s
 GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.9.0
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
@@ -12,7 +15,7 @@ help: ## list the targets
 
 .PHONY: build
 build: ## build the static binary into bin/
-	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN) .
+	CGO_ENABLED=0 $(GO) build -buildvcs=$(VCS) -trimpath -ldflags '$(LDFLAGS)' -o $(BIN) .
 
 .PHONY: demo
 demo: build ## the main job on the built-in test internet, attacks included
@@ -74,9 +77,9 @@ peers: ## what danepost, Postfix, dma, msmtp and nullmailer make of the same cal
 	DANEPOST_PEERS_TABLE=../../../docs/peers.md $(GO) test -tags interop -count 1 ./internal/lab/interop -v -run TestMail/Peers
 
 .PHONY: dist
-dist: ## static binaries of all targets and Debian packages, into dist/
+dist: ## static binaries of all targets, Debian and OpenWrt packages, into dist/
 	packaging/dist.sh
 
 .PHONY: install
-install: build ## install the binary, its sendmail names and its man page (DESTDIR, PREFIX)
+install: build ## the binary, its sendmail names, man page and unit; as root the maildrop too (DESTDIR, PREFIX)
 	packaging/install.sh $(BIN)

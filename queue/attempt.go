@@ -239,7 +239,7 @@ func (r *runner) item(j *job, want []int) (*Item, error) {
 		return nil, err
 	}
 	item := &Item{
-		ID: j.id, Destination: j.dest.name, Envelope: m.Envelope, Arrived: m.Arrived, Size: m.Size,
+		ID: j.id, Destination: j.dest.name, Envelope: m.Envelope, Arrived: q.store.clock.arrived(m), Size: m.Size,
 		Open: func() (io.ReadSeekCloser, error) { return q.openContent(j.id, m) },
 	}
 	if err != nil {

@@ -127,12 +127,12 @@ func (c *committer) loop() {
 }
 
 // gather waits, if the last transaction was shared, for as many changes
-// again, but for no more than a quarter of its time.
+// again, but for no more than an eighth of its time.
 func (c *committer) gather() {
 	if c.shared < 2 {
 		return
 	}
-	enough := time.NewTimer(c.took / 4)
+	enough := time.NewTimer(c.took / 8)
 	defer enough.Stop()
 	for c.waiting() < c.shared {
 		select {
@@ -240,11 +240,14 @@ func retriable(err error) bool {
 // it does not wrap the cause.
 const resizeFailed = "file resize error"
 
-// diskError names full disks ErrFull.
+// diskError names full disks ErrFull, and says what to do about read-only ones.
 func diskError(doing string, err error) error {
 	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || errors.Is(err, boltErrors.ErrMaxSizeReached) ||
 		strings.HasPrefix(err.Error(), resizeFailed) && strings.Contains(err.Error(), syscall.ENOSPC.Error()) {
 		return fmt.Errorf("%s: %w: %w", doing, ErrFull, err)
+	}
+	if errors.Is(err, syscall.EROFS) {
+		return fmt.Errorf("%s: %w; the kernel makes a filesystem read-only when it finds an error: see its log, check the disk and mount it again", doing, err)
 	}
 	return fmt.Errorf("%s: %w", doing, err)
 }

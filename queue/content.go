@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 )
 
 // inlineLimit is the size up to which content lives in the database, in the
@@ -20,38 +21,57 @@ const inlineLimit = 32 << 10
 // tempPrefix begins the name of a content file that is being written.
 const tempPrefix = "new-"
 
-// contents is the directory of the content files.
-type contents struct{ dir string }
+// contents is the directory of the content files, and the memory that content
+// without one passes through.
+type contents struct {
+	dir   string
+	heads sync.Pool // of *[]byte
+}
 
 // staged is content that is safe on the disk, or in memory to be committed
 // with its envelope, and belongs to no message yet.
 type staged struct {
-	inline []byte // when path is ""
-	path   string // the temporary file, synced
+	inline []byte  // when path is ""
+	head   *[]byte // inline's memory
+	path   string  // the temporary file, synced
 	size   int64
 	sum    []byte
 }
 
-func (c contents) path(id string) string { return filepath.Join(c.dir, id) }
+func (c *contents) path(id string) string { return filepath.Join(c.dir, id) }
 
 // stage reads content to its end. limit bounds its size when positive; room
 // is asked before the disk is written to, and now and then while it is.
-func (c contents) stage(r io.Reader, limit int64, room func() error) (*staged, error) {
+func (c *contents) stage(r io.Reader, limit int64, room func() error) (*staged, error) {
 	sum := sha256.New()
 	src := &bounded{r: r, limit: limit, sum: sum}
-	head := make([]byte, 0, 4096)
-	head, err := readUpTo(head, src, inlineLimit+1)
-	if err != nil {
+	head, ok := c.heads.Get().(*[]byte)
+	if !ok {
+		head = new([]byte)
+		*head = make([]byte, 0, 8<<10)
+	}
+	var err error
+	if *head, err = readUpTo((*head)[:0], src, inlineLimit+1); err != nil {
+		c.heads.Put(head)
 		return nil, err
 	}
-	if len(head) <= inlineLimit {
-		return &staged{inline: head, size: src.n, sum: sum.Sum(nil)}, nil
+	if len(*head) <= inlineLimit {
+		return &staged{inline: *head, head: head, size: src.n, sum: sum.Sum(nil)}, nil
 	}
-	path, err := c.spill(io.MultiReader(bytes.NewReader(head), src), room)
+	path, err := c.spill(io.MultiReader(bytes.NewReader(*head), src), room)
+	c.heads.Put(head)
 	if err != nil {
 		return nil, err
 	}
 	return &staged{path: path, size: src.n, sum: sum.Sum(nil)}, nil
+}
+
+// reuse takes back the memory of inline content that is committed or given up.
+func (c *contents) reuse(s *staged) {
+	if s.head != nil {
+		s.inline = nil
+		c.heads.Put(s.head)
+	}
 }
 
 // readUpTo appends to b what r holds, up to a length of n.
@@ -66,7 +86,7 @@ func readUpTo(b []byte, r io.Reader, n int) ([]byte, error) {
 			break
 		}
 		if err != nil {
-			return nil, err
+			return b, err
 		}
 	}
 	return b, nil
@@ -94,7 +114,7 @@ func (b *bounded) Read(p []byte) (int, error) {
 const roomCheck = 4 << 20
 
 // spill writes r to a temporary file and syncs it.
-func (c contents) spill(r io.Reader, room func() error) (path string, err error) {
+func (c *contents) spill(r io.Reader, room func() error) (path string, err error) {
 	f, err := os.CreateTemp(c.dir, tempPrefix)
 	if err != nil {
 		return "", diskError("store the message", err)
@@ -148,7 +168,7 @@ func copyChunk(w io.Writer, r io.Reader) (end bool, err error) {
 
 // place gives staged content its name, durably. Without a file it does
 // nothing.
-func (c contents) place(s *staged, id string) error {
+func (c *contents) place(s *staged, id string) error {
 	if s.path == "" {
 		return nil
 	}
@@ -167,7 +187,7 @@ func (s *staged) discard() {
 }
 
 // open opens a content file whose size and checksum are as recorded.
-func (c contents) open(id string, m *message) (io.ReadSeekCloser, error) {
+func (c *contents) open(id string, m *message) (io.ReadSeekCloser, error) {
 	f, err := os.Open(c.path(id))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%w: %s is missing", ErrContent, c.path(id))
@@ -205,7 +225,7 @@ func (memory) Close() error { return nil }
 
 // sweep removes the files that belong to no message and returns how many.
 // Files it did not name are left alone.
-func (c contents) sweep(known func(id string) bool) (int, error) {
+func (c *contents) sweep(known func(id string) bool) (int, error) {
 	entries, err := os.ReadDir(c.dir)
 	if err != nil {
 		return 0, err

@@ -356,15 +356,18 @@ func (x *index) putBack(j *job, left []dueRecipient, now time.Duration) {
 	x.promote(now)
 }
 
-// wake ends the rest of a message's destinations: an operator asked.
-func (x *index) wake(id string) {
+// wake ends the rest of a message's destinations, which it names: an operator
+// asked.
+func (x *index) wake(id string) (names []string) {
 	for _, j := range slices.Clone(x.messages[id]) {
 		d := j.dest
+		names = append(names, d.name)
 		if d.restUntil = 0; j.state == jobWaiting {
 			x.remove(j)
 			x.add(j, d.name)
 		}
 	}
+	return names
 }
 
 // next returns when something becomes due, or false.

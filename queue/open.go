@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
@@ -28,7 +29,7 @@ func Open(o Options) (*Queue, error) {
 	if err != nil {
 		return nil, err
 	}
-	q := &Queue{o: o, lock: lock, body: contents{dir: filepath.Join(o.Dir, "content")}, active: map[recipientRef]struct{}{}}
+	q := &Queue{o: o, lock: lock, body: &contents{dir: filepath.Join(o.Dir, "content")}, active: map[recipientRef]struct{}{}}
 	if err := q.open(); err != nil {
 		lock.Close()
 		return nil, err
@@ -39,6 +40,9 @@ func Open(o Options) (*Queue, error) {
 func (o Options) withDefaults() Options {
 	if o.Now == nil {
 		o.Now = time.Now
+	}
+	if o.Boot == nil {
+		o.Boot = kernelBoot()
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
@@ -113,7 +117,7 @@ func (q *Queue) open() error {
 	}
 	q.store.unmap()
 	before := q.store.state
-	q.store.clock = newClock(q.o.Now, before.Queue, before.Wall)
+	q.store.clock, q.wasSet = newClock(q.o.Now, q.o.Boot, before.moment)
 	q.store.state.Run = RunRecord{Started: q.o.Now()}
 	c := &committer{db: db, first: q.store.applyForget, last: q.store.stamp, breaks: q.suspect, unmap: q.store.unmap}
 	q.store.commit = c.start()
@@ -128,17 +132,19 @@ func (q *Queue) open() error {
 // openDB opens the database, after a look at every page of it: bbolt answers
 // damage with a panic or a fault.
 func openDB(path string) (*bolt.DB, error) {
-	if err := checkFile(path); err != nil {
-		return nil, damaged(path, err)
+	err := checkFile(path)
+	var db *bolt.DB
+	if err == nil {
+		db, err = bolt.Open(path, 0o600, boltOptions())
 	}
-	db, err := bolt.Open(path, 0o600, boltOptions())
-	if errors.Is(err, fs.ErrPermission) || errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("open the queue's database: %w", err)
+	var system syscall.Errno
+	switch {
+	case err == nil:
+		return db, nil
+	case errors.As(err, &system): // it says nothing about what the file holds
+		return nil, diskError("open the queue's database", err)
 	}
-	if err != nil {
-		return nil, damaged(path, err)
-	}
-	return db, nil
+	return nil, damaged(path, err)
 }
 
 func damaged(path string, err error) error {

@@ -241,13 +241,14 @@ func (q *Queue) reread(chunk []*stored) error {
 func (q *Queue) summary(s *stored) Summary {
 	m := s.message
 	sum := Summary{
-		QueueID: s.id, ArrivalTime: m.Arrived.Unix(), MessageSize: m.Size,
+		QueueID: s.id, ArrivalTime: q.store.clock.arrived(m).Unix(), MessageSize: m.Size,
 		Sender: m.Envelope.Sender, UID: m.Envelope.UID, Recipients: []SummaryRecipient{},
 	}
 	now := q.store.clock.now()
 	held, running := 0, 0
 	for _, n := range s.recipients {
 		r := SummaryRecipient{Address: n.Address, DelayReason: n.reason(), Attempts: n.Attempts, State: "waiting"}
+		next := n.Next
 		switch {
 		case q.isActive(s.id, n.index):
 			r.State = "running"
@@ -257,12 +258,16 @@ func (q *Queue) summary(s *stored) Summary {
 			held++
 		case n.Next <= now:
 			r.State = "ready"
+			if rest, rests := q.restOf(n.Address, now); rests {
+				r.State, next = "waiting", rest.until
+				r.DelayReason = "its destination could not be reached a moment ago: " + rest.reason
+			}
 		}
 		if s.err != nil {
 			r.DelayReason = s.err.Error()
 		}
 		if r.State != "held" {
-			r.NextAttempt = q.store.clock.at(n.Next).Unix()
+			r.NextAttempt = q.store.clock.at(next).Unix()
 			if sum.NextAttempt == 0 || r.NextAttempt < sum.NextAttempt {
 				sum.NextAttempt = r.NextAttempt
 			}

@@ -263,3 +263,41 @@ func TestVerbWakesScheduler(t *testing.T) {
 		q.Close()
 	})
 }
+
+// TestListedRest: new mail to a destination that was just found unreachable
+// says what it waits for, and when it is tried.
+func TestListedRest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := mustOpen(t, Options{})
+		h := &outside{deliver: func(*Item, ItemRecipient) Result {
+			return Result{Outcome: Later, Reason: "connection refused", Unreachable: true}
+		}}
+		ctx, cancel := context.WithCancel(context.Background())
+		done := make(chan error)
+		go func() { done <- q.Run(ctx, h) }()
+		mustPut(t, q, envelope("s@a.example", "r@b.example"), "x")
+		time.Sleep(10 * time.Second)
+		id := mustPut(t, q, envelope("s@a.example", "other@b.example"), "x")
+		time.Sleep(time.Second)
+		s := mustList(t, q, Filter{IDs: []string{id}})[0]
+		r := s.Recipients[0]
+		if wait := s.NextAttempt - time.Now().Unix(); wait < 18 || wait > 20 || r.NextAttempt != s.NextAttempt {
+			t.Errorf("next attempt in %d s, want about 19", wait)
+		}
+		if r.State != "waiting" || r.Attempts != 0 || r.DelayReason != "its destination could not be reached a moment ago: connection refused" {
+			t.Errorf("listed as %+v", r)
+		}
+		if _, err := q.Retry(Filter{IDs: []string{id}}); err != nil {
+			t.Error(err)
+		}
+		time.Sleep(time.Second)
+		if s := mustList(t, q, Filter{IDs: []string{id}})[0]; s.Attempts != 1 || s.Recipients[0].DelayReason != "connection refused" {
+			t.Errorf("after a retry: %+v", s)
+		}
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		q.Close()
+	})
+}

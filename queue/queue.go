@@ -37,9 +37,10 @@ var (
 // Options says where a queue is and how it behaves. Zero values get the
 // defaults named.
 type Options struct {
-	Dir string           // created with mode 0700 when absent
-	Now func() time.Time // wall clock; default time.Now
-	Log *slog.Logger     // default: discarded
+	Dir  string           // created with mode 0700 when absent
+	Now  func() time.Time // wall clock; default time.Now
+	Boot func() Boot      // the machine's other clocks; default: asks the kernel
+	Log  *slog.Logger     // default: discarded
 
 	MaxAge     time.Duration // a recipient this old is bounced after its next failure; 5 days
 	WarnAfter  time.Duration // the sender is told once of a recipient this late; 4 hours; negative: never
@@ -58,13 +59,15 @@ type Options struct {
 type Queue struct {
 	o        Options
 	lock     *os.File
-	body     contents
+	body     *contents
 	store    *store
 	previous RunRecord
+	wasSet   bool // the wall clock was set since the run before: the next Run tries all at once
 
 	mu     sync.Mutex
 	closed bool
 	run    *mailbox                  // of the Run under way, nil when there is none
+	rests  *rests                    // of the same
 	active map[recipientRef]struct{} // recipients being attempted
 }
 
@@ -104,7 +107,9 @@ func (q *Queue) Put(ctx context.Context, e Envelope, content io.Reader) (id stri
 		s.discard()
 		return "", err
 	}
-	if id, err = q.store.put(entry); err != nil || id != entry.id {
+	id, err = q.store.put(entry)
+	q.body.reuse(s)
+	if err != nil || id != entry.id {
 		q.discard(s)
 		return id, err
 	}
@@ -118,21 +123,21 @@ func (q *Queue) NewID() string { return q.store.newID() }
 
 // entry names staged content and makes a message of it that can be committed.
 func (q *Queue) entry(e Envelope, s *staged) (*entry, error) {
+	now, passed := q.store.clock.read()
 	n := &entry{
 		id:      e.ID,
-		message: &message{Envelope: e, Arrived: q.o.Now(), Size: s.size, Sum: s.sum, InFile: s.path != ""},
+		message: &message{Envelope: e, Arrived: q.o.Now(), Passed: passed, Size: s.size, Sum: s.sum, InFile: s.path != ""},
 		inline:  s.inline,
 	}
 	if n.id == "" {
 		n.id = q.NewID()
 	}
 	n.message.Envelope.ID, n.message.Envelope.Recipients = "", nil
-	now := q.store.clock.now()
 	n.recipients = make([]recipient, len(e.Recipients))
 	for i, r := range e.Recipients {
 		n.recipients[i] = recipient{Recipient: r, Next: now, Since: now}
 	}
-	return n, q.body.place(s, n.id)
+	return n.encode(), q.body.place(s, n.id)
 }
 
 // discard removes content whose commit failed: unless a sync failed, after

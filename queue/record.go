@@ -9,8 +9,9 @@ import (
 
 // message is what the store keeps of a message beside its recipients.
 type message struct {
-	Envelope Envelope // without Recipients
-	Arrived  time.Time
+	Envelope Envelope      // without Recipients
+	Arrived  time.Time     // as the wall clock showed it
+	Passed   time.Duration // see clock.read; 0: unknown
 	Size     int64
 	Sum      []byte // SHA-256 of the content
 	InFile   bool   // the content is a file of its own
@@ -154,6 +155,7 @@ func (m *message) encode() []byte {
 	e.num(m.Size)
 	e.text(string(m.Sum))
 	e.flag(m.InFile)
+	e.num(int64(m.Passed))
 	return e.finish()
 }
 
@@ -174,6 +176,7 @@ func decodeMessage(b []byte) (*message, error) {
 	m.Size = d.num()
 	m.Sum = []byte(d.text())
 	m.InFile = d.flag()
+	m.Passed = time.Duration(d.num())
 	return m, d.err()
 }
 

@@ -3,6 +3,7 @@ package queue
 import (
 	"context"
 	"errors"
+	"math"
 	"sync"
 	"time"
 )
@@ -93,7 +94,7 @@ func (q *Queue) RunUntilIdle(ctx context.Context, h Handler, horizon time.Durati
 // runUntil runs; a negative horizon is never reached.
 func (q *Queue) runUntil(ctx context.Context, h Handler, horizon time.Duration) error {
 	inbox := newMailbox()
-	if err := q.begin(inbox); err != nil {
+	if err := q.begin(inbox, &rests{dest: h.Destination}); err != nil {
 		return err
 	}
 	defer q.end()
@@ -113,7 +114,7 @@ func (q *Queue) runUntil(ctx context.Context, h Handler, horizon time.Duration) 
 	return r.err
 }
 
-func (q *Queue) begin(inbox *mailbox) error {
+func (q *Queue) begin(inbox *mailbox, resting *rests) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.closed {
@@ -122,21 +123,36 @@ func (q *Queue) begin(inbox *mailbox) error {
 	if q.run != nil {
 		return errors.New("the queue is being run already")
 	}
-	q.run = inbox
+	q.run, q.rests = inbox, resting
 	return nil
+}
+
+// takeWasSet says once that the wall clock was set before this process.
+func (q *Queue) takeWasSet() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	was := q.wasSet
+	q.wasSet = false
+	return was
 }
 
 func (q *Queue) end() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.run = nil
+	q.run, q.rests = nil, nil
 }
 
 // loadChunk is how many messages one read transaction takes in.
 const loadChunk = 500
 
-// load builds the index from the store.
+// load builds the index from the store. After the wall clock was set between
+// two runs all is due: some of it waited for the clock alone.
 func (r *runner) load() error {
+	now := r.q.store.clock.now()
+	latest := time.Duration(math.MaxInt64)
+	if r.q.takeWasSet() {
+		latest = now
+	}
 	for after := ""; ; {
 		list, err := r.q.store.next(after, loadChunk)
 		r.q.store.unmap()
@@ -144,20 +160,24 @@ func (r *runner) load() error {
 			return err
 		}
 		for _, m := range list {
-			r.place(m.id, m.recipients)
+			r.place(m.id, m.recipients, latest)
 		}
 		after = list[len(list)-1].id
 	}
 }
 
-// place puts a message's recipients into the index.
-func (r *runner) place(id string, list []numbered) {
+// place puts a message's recipients into the index, due at the latest then.
+func (r *runner) place(id string, list []numbered, latest time.Duration) {
 	address := make(map[int]string, len(list))
 	for _, n := range list {
 		address[n.index] = n.Address
 	}
 	dest := func(i int) string { return r.h.Destination(address[i]) }
-	r.index.set(id, active(list), dest, r.q.store.clock.now())
+	rcpts := active(list)
+	for i := range rcpts {
+		rcpts[i].next = min(rcpts[i].next, latest)
+	}
+	r.index.set(id, rcpts, dest, r.q.store.clock.now())
 }
 
 // loop starts what is due and takes in what happened.
@@ -204,11 +224,13 @@ func (r *runner) idle(now, horizon time.Duration) bool {
 	return !some || next > now+horizon
 }
 
+// setTimer wakes the loop when something is due. The timers of a machine that
+// sleeps stand still, and queue time does not: so it looks at least every
+// minute while mail waits.
 func (r *runner) setTimer(timer *time.Timer, now time.Duration) {
-	const longest = time.Hour
-	wait := longest
+	wait := time.Hour
 	if next, some := r.index.next(); some {
-		wait = min(longest, max(0, next-now))
+		wait = min(time.Minute, max(0, next-now))
 	}
 	timer.Reset(wait)
 }
@@ -222,9 +244,11 @@ func (r *runner) reload() {
 			r.err = err
 			return
 		}
-		r.place(id, list)
+		r.place(id, list, math.MaxInt64)
 		if urgent[id] {
-			r.index.wake(id)
+			for _, name := range r.index.wake(id) {
+				r.q.rests.end(name)
+			}
 		}
 	}
 }
@@ -238,6 +262,9 @@ func (r *runner) handle(ev event) {
 	now := r.q.store.clock.now()
 	stale := ev.job.stale
 	ev.job.stale = false
+	if ev.impression.unreachable {
+		r.q.rests.begin(ev.job.dest.name, rest{until: now + r.index.rules.rest, reason: ev.down.Reason}, now)
+	}
 	if ev.shared {
 		r.index.putBack(ev.job, ev.left, now)
 	} else if share := r.index.finish(ev.job, ev.left, ev.impression, now); len(share) > 0 {

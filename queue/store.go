@@ -60,9 +60,8 @@ type store struct {
 
 // state is what every commit notes, so small that it shares the root page.
 type state struct {
-	Queue time.Duration // queue time
-	Wall  time.Time
-	Run   RunRecord
+	moment
+	Run RunRecord
 }
 
 // RunRecord is the history of one run: from Open to Close.
@@ -83,13 +82,17 @@ func (s *state) encode() []byte {
 	e.num(s.Run.Accepted)
 	e.num(s.Run.Delivered)
 	e.num(s.Run.Failed)
+	e.num(int64(s.Lost))
+	e.text(s.Boot)
+	e.num(int64(s.Up))
 	return e.finish()
 }
 
 func decodeState(b []byte) (state, error) {
 	d := newDecoder(b)
-	s := state{Queue: time.Duration(d.num()), Wall: time.UnixMicro(d.num())}
+	s := state{moment: moment{Queue: time.Duration(d.num()), Wall: time.UnixMicro(d.num())}}
 	s.Run = RunRecord{Started: time.UnixMicro(d.num()), Clean: d.flag(), Accepted: d.num(), Delivered: d.num(), Failed: d.num()}
+	s.Lost, s.Boot, s.Up = time.Duration(d.num()), d.text(), time.Duration(d.num())
 	return s, d.err()
 }
 
@@ -183,7 +186,7 @@ func (s *store) stamp(tx *bolt.Tx) error {
 		}
 	}
 	s.dirty = true
-	s.state.Queue, s.state.Wall = s.clock.now(), s.clock.wall()
+	s.state.moment = s.clock.moment()
 	return bucket(tx, bucketState).Put([]byte(keyState), s.state.encode())
 }
 
@@ -237,7 +240,17 @@ type entry struct {
 	id         string
 	message    *message
 	recipients []recipient
-	inline     []byte // its content, unless message.InFile
+	inline     []byte   // its content, unless message.InFile
+	records    [][]byte // what encode made of message and recipients
+}
+
+// encode makes the records, outside of the transaction that all wait for.
+func (e *entry) encode() *entry {
+	e.records = append(make([][]byte, 0, 1+len(e.recipients)), e.message.encode())
+	for i := range e.recipients {
+		e.records = append(e.records, e.recipients[i].encode())
+	}
+	return e
 }
 
 // put commits a message and returns its id: another one than e's when the
@@ -274,11 +287,11 @@ func (s *store) put(e *entry) (id string, err error) {
 func putEntry(tx *bolt.Tx, e *entry) error {
 	b := bucket(tx, bucketMessages)
 	b.FillPercent = 0.9 // ids grow: pages are filled once
-	if err := b.Put([]byte(e.id), e.message.encode()); err != nil {
+	if err := b.Put([]byte(e.id), e.records[0]); err != nil {
 		return err
 	}
-	for i := range e.recipients {
-		if err := b.Put(recipientKey(e.id, i), e.recipients[i].encode()); err != nil {
+	for i, record := range e.records[1:] {
+		if err := b.Put(recipientKey(e.id, i), record); err != nil {
 			return err
 		}
 	}

@@ -8,10 +8,13 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // nobody is the user that calls sendmail: an ordinary one.
@@ -25,40 +28,69 @@ type called struct {
 }
 
 // call runs `sendmail -t -i` for each of n messages, so many at a time, as an
-// ordinary user. Each call must succeed.
+// ordinary user. Each call must succeed. Messages come from files and answers
+// go to one, so that little but the calls takes the CPUs.
 func (l *lab) call(sendmail string, n, callers int, to func(int) string) (called, error) {
-	var next, failed atomic.Int64
-	var first atomic.Value
+	dir, err := os.MkdirTemp(l.scratch, "calls")
+	if err != nil {
+		return called{}, err
+	}
+	defer os.RemoveAll(dir)
+	input := func(i int) string { return filepath.Join(dir, strconv.Itoa(i)) }
+	for i := range n {
+		if err := os.WriteFile(input(i), bytes.ReplaceAll(l.message(to(i), i), []byte("\r\n"), []byte("\n")), 0o644); err != nil {
+			return called{}, err
+		}
+	}
+	unix.Sync() // the files of this measurement are not part of it
+	var next atomic.Int64
+	var failed atomic.Value
 	var wg sync.WaitGroup
 	took := make([]time.Duration, n)
 	before := childrenCPU()
 	begin := time.Now()
-	for range callers {
+	for c := range callers {
 		wg.Go(func() {
-			for i := int(next.Add(1)) - 1; i < n; i = int(next.Add(1)) - 1 {
-				cmd := exec.Command(sendmail, "-t", "-i", "-f", sender)
-				cmd.Dir = "/"
-				cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
-				cmd.Stdin = bytes.NewReader(bytes.ReplaceAll(l.message(to(i), i), []byte("\r\n"), []byte("\n")))
+			for i := int(next.Add(1)) - 1; i < n && failed.Load() == nil; i = int(next.Add(1)) - 1 {
 				at := time.Now()
-				out, err := cmd.CombinedOutput()
-				took[i] = time.Since(at)
-				if err != nil {
-					failed.Add(1)
-					first.CompareAndSwap(nil, fmt.Sprintf("%v: %s", err, out))
+				if err := callOnce(sendmail, input(i), filepath.Join(dir, fmt.Sprintf("answer%d", c))); err != nil {
+					failed.CompareAndSwap(nil, err)
 				}
+				took[i] = time.Since(at)
 			}
 		})
 	}
 	wg.Wait()
 	seconds := time.Since(begin).Seconds()
 	cpu := childrenCPU() - before
-	if failed.Load() > 0 {
-		return called{}, fmt.Errorf("%d of %d calls of %s failed; the first: %v", failed.Load(), n, sendmail, first.Load())
+	if err, _ := failed.Load().(error); err != nil {
+		return called{}, err
 	}
 	slices.Sort(took)
 	ms := func(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 	return called{float64(n) / seconds, ms(took[n/2]), ms(took[n*99/100]), ms(cpu) / float64(n)}, nil
+}
+
+// callOnce hands over one message; what sendmail says goes to the file answer.
+func callOnce(sendmail, message, answer string) error {
+	in, err := os.Open(message)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	out, err := os.Create(answer)
+	if err != nil {
+		return err
+	}
+	defer out.Close()
+	cmd := exec.Command(sendmail, "-t", "-i", "-f", sender)
+	cmd.Dir, cmd.Stdin, cmd.Stdout, cmd.Stderr = "/", in, out, out
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
+	if err := cmd.Run(); err != nil {
+		said, _ := os.ReadFile(answer)
+		return fmt.Errorf("%s: %w: %s", sendmail, err, said)
+	}
+	return nil
 }
 
 func (c called) sample() Sample {

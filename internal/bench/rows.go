@@ -35,6 +35,7 @@ func (l *lab) works() []work {
 	list = append(list, l.resolving(n)...)
 	list = append(list, l.footprints(n)...)
 	list = append(list, l.scales(n)...)
+	list = append(list, l.queues()...)
 	return append(list, work{name: "what the machine can do", ours: l.limits,
 		how:   "one synced append of 4 KB after the other; full TLS handshakes with both ends here, 16 at a time",
 		goals: []goal{{key: "syncs", unit: "syncs/s"}, {key: "hybrid", unit: "handshakes/s, X25519MLKEM768"}, {key: "classic", unit: "handshakes/s, X25519"}}})

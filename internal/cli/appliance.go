@@ -39,6 +39,23 @@ func openAppliance(c *Config, log *slog.Logger) (*appliance, error) {
 	if err != nil {
 		return nil, configError(err)
 	}
+	return assemble(c, dc, log)
+}
+
+// openIdle is openAppliance for who looks at the queue and delivers nothing:
+// he needs no passwords, which may not be his to read.
+func openIdle(c *Config, log *slog.Logger) (*appliance, error) {
+	if err := makeState(c); err != nil {
+		return nil, err
+	}
+	dc, err := deliverRules(c)
+	if err != nil {
+		return nil, configError(err)
+	}
+	return assemble(c, dc, log)
+}
+
+func assemble(c *Config, dc deliver.Config, log *slog.Logger) (*appliance, error) {
 	q, err := openQueue(c, log)
 	if err != nil {
 		return nil, err
@@ -65,7 +82,7 @@ func openAppliance(c *Config, log *slog.Logger) (*appliance, error) {
 // makeState makes the state directory where it is missing, and root its owner.
 func makeState(c *Config) error {
 	if err := os.MkdirAll(c.StateDir, 0o700); err != nil {
-		return &submit.Error{Code: submit.ExitCantCreate, Text: "cannot make the state directory", Err: err}
+		return submit.CannotCreate("cannot make the state directory", err)
 	}
 	return submit.BecomeOwner(c.StateDir, c.Maildrop)
 }

@@ -32,21 +32,28 @@ type invocation struct {
 // command is one native command.
 type command struct {
 	name, args, about string
+	more              string // what its help says besides, lines ended
 	run               func(*invocation, []string) error
 }
 
 // commands is the table behind dispatch and help.
 func commands() []command {
 	return []command{
-		{"serve", "", "run the appliance: queue, socket, maildrop, listeners", runServe},
-		{"sendmail", "[OPTIONS] [RECIPIENT ...]", "take a message from standard input, as sendmail(1)", runSendmailCommand},
-		{"queue", "list|show|cat|retry|hold|release|remove|run [ID ...]", "look at the queue and act on it", runQueue},
-		{"lookup", "NAME [TYPE]", "look a name up, validated, with its chain of trust", runLookup},
-		{"check", "DOMAIN", "what delivery to a domain would do, and why", runCheck},
-		{"anchor", "status|refresh", "the root's keys and how far they are trusted", runAnchor},
-		{"doctor", "", "is this host fit to send: clock, ports, DNS, names, disk", runDoctor},
-		{"config", "check", "read the configuration and explain it", runConfig},
-		{"version", "", "print the version", runVersion},
+		{"serve", "", "run the appliance: queue, socket, maildrop, listeners", "", runServe},
+		{"sendmail", "[OPTIONS] [RECIPIENT ...]", "take a message from standard input, as sendmail(1)", sendmailHelp, runSendmailCommand},
+		{"queue", "list|show|cat|retry|hold|release|remove|run [ID ...]", "look at the queue and act on it", queueHelp, runQueue},
+		{"lookup", "NAME [TYPE]", "look a name up, validated, with its chain of trust",
+			"TYPE is A where none is given. Exit status 0 when the answer is secure or insecure, 1 when\n" +
+				"it is bogus or could not be found out.\n", runLookup},
+		{"check", "DOMAIN", "what delivery to a domain would do, and why",
+			"It talks to the domain's mail servers up to EHLO over TLS and sends nothing. Exit status 0\n" +
+				"when mail would be delivered now, 1 when not.\n", runCheck},
+		{"anchor", "status|refresh", "the root's keys and how far they are trusted", "", runAnchor},
+		{"doctor", "", "is this host fit to send: clock, ports, DNS, names, disk",
+			"It asks root servers and connects to mail servers, and says to whose; nothing is sent. Exit\n" +
+				"status 0 when nothing failed, 1 when something did.\n", runDoctor},
+		{"config", "check", "read the configuration and explain it", "", runConfig},
+		{"version", "", "print the version", "", runVersion},
 	}
 }
 
@@ -82,8 +89,19 @@ func exitCode(w io.Writer, name string, err error) int {
 	case errors.As(err, &silent):
 		return int(silent)
 	}
-	fmt.Fprintf(w, "%s: %s\n", name, strings.ReplaceAll(err.Error(), "\n", " "))
+	fmt.Fprintf(w, "%s: %s\n", name, diagnostic(err))
 	return submit.ExitCode(err)
+}
+
+// diagnostic is an error on one line of a bearable length: it may quote what
+// somebody typed.
+func diagnostic(err error) string {
+	const most = 1000
+	text := []rune(clean(strings.ReplaceAll(err.Error(), "\n", " ")))
+	if len(text) <= most {
+		return string(text)
+	}
+	return string(text[:most/2]) + " ... " + string(text[len(text)-most/2:])
 }
 
 // exitStatus ends the program with a code when all is said already.
@@ -104,10 +122,14 @@ func configError(err error) error {
 func (inv *invocation) dispatch(args []string) error {
 	fs := inv.flags("danepost")
 	fs.SetInterspersed(false)
+	version := fs.Bool("version", false, "")
 	if err := inv.parse(fs, args); err != nil {
 		return err
 	}
 	args = fs.Args()
+	if *version {
+		return runVersion(inv, args)
+	}
 	if len(args) == 0 {
 		inv.help(inv.Err)
 		return exitStatus(submit.ExitUsage)
@@ -136,8 +158,8 @@ func (inv *invocation) dispatch(args []string) error {
 func (inv *invocation) flags(name string) *pflag.FlagSet {
 	fs := pflag.NewFlagSet(name, pflag.ContinueOnError)
 	fs.SetOutput(io.Discard)
-	fs.StringVar(&inv.configFile, "config", inv.configFile, "configuration file (default "+defaultConfigFile+", absent is fine)")
-	fs.StringVar(&inv.stateDir, "state-dir", inv.stateDir, "directory of the queue and of all other state")
+	fs.StringVar(&inv.configFile, "config", inv.configFile, "configuration `FILE` (default "+defaultConfigFile+", absent is fine)")
+	fs.StringVar(&inv.stateDir, "state-dir", inv.stateDir, "`DIR` of the queue and of all other state")
 	return fs
 }
 
@@ -149,7 +171,13 @@ func (inv *invocation) parse(fs *pflag.FlagSet, args []string) error {
 		return exitStatus(0)
 	}
 	if err != nil {
-		return usageError("%s; `danepost help` shows the usage", err)
+		// The cause in the words of Go's library helps nobody.
+		text, _, _ := strings.Cut(err.Error(), ": strconv.")
+		help := "help"
+		if fs.Name() != "danepost" {
+			help += " " + fs.Name()
+		}
+		return usageError("%s; `danepost %s` shows the usage", text, help)
 	}
 	return nil
 }
@@ -172,7 +200,8 @@ func (inv *invocation) help(w io.Writer) {
 		fmt.Fprintf(w, "  %-9s %s\n", c.name, c.about)
 	}
 	fmt.Fprint(w, "\nCalled as sendmail, mailq or newaliases it is that program.\n"+
-		"`danepost COMMAND --help` shows a command's flags.\n")
+		"`danepost help COMMAND` says more about one. No configuration is needed; `danepost doctor`\n"+
+		"tells whether this host can send.\n")
 }
 
 func (inv *invocation) helpFor(fs *pflag.FlagSet) {
@@ -183,7 +212,11 @@ func (inv *invocation) helpFor(fs *pflag.FlagSet) {
 	for _, c := range commands() {
 		if c.name == fs.Name() {
 			fmt.Fprintf(inv.Out, "%s\n\nusage: danepost %s\n\n", c.about, strings.TrimSpace(c.name+" "+c.args))
+			fmt.Fprint(inv.Out, c.more)
+			if c.more != "" && fs.HasFlags() {
+				fmt.Fprintln(inv.Out)
+			}
 		}
 	}
-	fmt.Fprint(inv.Out, fs.FlagUsages())
+	fmt.Fprint(inv.Out, fs.FlagUsagesWrapped(lineWidth))
 }

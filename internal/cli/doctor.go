@@ -61,7 +61,8 @@ type doctor struct {
 	names  deliver.Resolver
 	roots  []netip.AddrPort // root servers, or the servers that look-ups are forwarded to
 	spare  int              // resolvers of the host that [resolver] forward = "auto" may fall back on
-	to     []string         // domains whose mail servers are tried
+	to     []string         // domains whose mail servers are tried; none: see destinations
+	tell   func(string)     // says beforehand who is going to be contacted
 	now    func() time.Time
 	ready  func() error // why no look-up can be judged yet; nil if all can
 	// ask puts one question to one server, unvalidated.
@@ -73,7 +74,7 @@ type doctor struct {
 func runDoctor(inv *invocation, args []string) error {
 	fs := inv.flags("doctor")
 	asJSON := fs.Bool("json", false, "print one JSON object")
-	to := fs.StringSlice("to", nil, "domains whose mail servers are tried on the delivery port (default: some large ones)")
+	to := fs.StringSlice("to", nil, "`DOMAIN`s whose mail servers are tried (default: this host's own, or else some large ones)")
 	if err := inv.parse(fs, args); err != nil {
 		return err
 	}
@@ -94,9 +95,8 @@ func runDoctor(inv *invocation, args []string) error {
 		return err
 	}
 	d.ready = n.anchors.Ready
-	if len(*to) > 0 {
-		d.to = *to
-	}
+	d.to = *to
+	d.tell = func(text string) { fmt.Fprintln(inv.Err, "danepost doctor: "+text) }
 	ctx, stop := untilSignal()
 	defer stop()
 	findings := d.examine(ctx)
@@ -118,7 +118,6 @@ func newDoctor(c *Config, names deliver.Resolver) (*doctor, error) {
 	}
 	d := &doctor{
 		config: c, names: names, now: time.Now,
-		to:  []string{"gmail.com", "outlook.com", "gmx.net"},
 		ask: askServer, dial: dialFrom(c.Deliver),
 	}
 	if rc.Forward == resolver.ForwardAlways {

@@ -37,7 +37,7 @@ func (d *doctor) mail(ctx context.Context) []finding {
 	if host := d.config.Relay.Host; host != "" {
 		return []finding{judgeRelay(host, d.greetHost(ctx, "", strings.TrimSuffix(host, "."), d.relayPort()))}
 	}
-	met, missing := d.greetDomains(ctx)
+	met, missing := d.greetDomains(ctx, d.destinations(ctx))
 	out := []finding{judgePort(d.config.Deliver.Port, met, missing)}
 	if f, ok := judgeSTARTTLS(met); ok {
 		out = append(out, f)
@@ -68,16 +68,14 @@ func (d *doctor) relayPort() uint16 {
 
 // greetDomains goes to the best mail servers of each domain; missing are
 // domains whose servers could not be looked up.
-func (d *doctor) greetDomains(ctx context.Context) (met []greeted, missing []string) {
+func (d *doctor) greetDomains(ctx context.Context, domains []string) (met []greeted, missing []string) {
 	var mu sync.Mutex
 	var wg sync.WaitGroup
-	for _, domain := range d.to {
+	for _, domain := range domains {
 		wg.Go(func() {
-			hosts := d.lookup(ctx, domain, resolver.TypeMX).MXs()
-			slices.SortStableFunc(hosts, func(a, b resolver.MX) int { return int(a.Preference) - int(b.Preference) })
 			var got []greeted
-			if len(hosts) > 0 {
-				got = d.greetHost(ctx, domain, strings.TrimSuffix(hosts[0].Host.String(), "."), d.config.Deliver.Port)
+			if host, _ := d.mailServer(ctx, domain); host != "" {
+				got = d.greetHost(ctx, domain, host, d.config.Deliver.Port)
 			}
 			mu.Lock()
 			defer mu.Unlock()

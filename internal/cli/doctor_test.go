@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -296,6 +297,30 @@ func TestDoctorNames(t *testing.T) {
 	d.nameChecks(t.Context(), netip.MustParseAddr("192.168.1.9"))[0].is(t, statusWarn, "translated")
 }
 
+// TestDoctorDestinations: who is contacted, and that it is said.
+func TestDoctorDestinations(t *testing.T) {
+	zone := newFakeDNS(t, "example.com. MX 10 mx.example.com.", "self.example. MX 10 box.self.example.", "null.example. MX 0 .", "mail.example.net. MX 5 mx.example.net.")
+	for _, c := range []struct {
+		config Config
+		to     []string
+		want   string
+		told   string
+	}{
+		{Config{Hostname: "box.example.com", Postmaster: "admin@example.com"}, nil, "example.com", "connecting to the mail servers of example.com; nothing is sent"},
+		{Config{Hostname: "Box.Example.com"}, nil, "example.com", "of example.com;"},
+		{Config{Hostname: "box.self.example", Postmaster: "a@null.example", Rewrite: RewriteConfig{From: Rewrites{"*": "x@mail.example.net"}}}, nil, "mail.example.net", "of mail.example.net;"},
+		{Config{Hostname: "box.self.example"}, nil, "gmail.com outlook.com gmx.net", "of gmail.com, outlook.com, gmx.net, for no domain"},
+		{Config{Hostname: "box"}, nil, "gmail.com outlook.com gmx.net", "of gmail.com"},
+		{Config{Hostname: "box.example.com"}, []string{"named.example"}, "named.example", ""},
+	} {
+		told := ""
+		d := &doctor{config: &c.config, names: zone, to: c.to, tell: func(s string) { told += s }}
+		if got := strings.Join(d.destinations(t.Context()), " "); got != c.want || !strings.Contains(told, c.told) || c.told == "" && told != "" {
+			t.Errorf("%+v: %s, told %q", c.config, got, told)
+		}
+	}
+}
+
 // TestDoctorInLab runs the whole command on the test internet.
 func TestDoctorInLab(t *testing.T) {
 	l := lab.New(lab.Options{})
@@ -325,6 +350,19 @@ func TestDoctorInLab(t *testing.T) {
 	}
 	if _, err := os.Stat(c.State); !errors.Is(err, os.ErrNotExist) {
 		t.Error("it made the state directory")
+	}
+	// Unasked it goes to the domain of its own postmaster, and says so.
+	text, err := os.ReadFile(c.File)
+	if err == nil {
+		err = os.WriteFile(c.File, regexp.MustCompile(`(?m)^postmaster = .*$`).ReplaceAll(text, []byte(`postmaster = "admin@good.demo"`)), 0o644)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	out.Reset()
+	code = Main([]string{"danepost", "--config", c.File, "doctor"}, Stdio{In: strings.NewReader(""), Out: &out, Err: &errs})
+	if code != 0 || !strings.Contains(errs.String(), "mail servers of good.demo; nothing is sent") || !strings.Contains(out.String(), "mail servers answer") {
+		t.Errorf("exit %d: %s%s", code, out.String(), errs.String())
 	}
 	// A wrong anchor, and nobody to deliver to.
 	key := filepath.Join(c.Dir, "root.key")

@@ -85,7 +85,7 @@ func parseQuestion(args []string) (name string, qtype uint16, err error) {
 		}
 	}
 	if _, err := dnssec.ParseName(name); err != nil {
-		return "", 0, usageError("lookup: %q is no domain name: %v", name, err)
+		return "", 0, usageError("lookup: no domain name: %v", err)
 	}
 	if len(args) == 1 {
 		return name, dns.TypeA, nil

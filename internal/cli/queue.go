@@ -64,7 +64,7 @@ func withQueue(ctx context.Context, c *Config, f func(operator) error) error {
 }
 
 func withOwnQueue(ctx context.Context, c *Config, f func(operator) error) error {
-	a, err := openAppliance(c, backgroundLog())
+	a, err := openIdle(c, backgroundLog())
 	if err != nil {
 		return err
 	}
@@ -102,6 +102,9 @@ func kickQueue(ctx context.Context, c *Config, f queue.Filter) (done []queue.Don
 }
 
 func kickOwnQueue(ctx context.Context, c *Config, f queue.Filter) error {
+	if c.untouched() && len(f.IDs) == 0 {
+		return nil
+	}
 	a, err := openAppliance(c, backgroundLog())
 	if err != nil {
 		return err
@@ -124,9 +127,9 @@ type selection struct {
 
 func (s *selection) flags(fs *pflag.FlagSet) {
 	fs.BoolVar(&s.all, "all", false, "every message")
-	fs.StringVar(&s.sender, "sender", "", "messages from this address (\"<>\" for notices)")
-	fs.StringVar(&s.recipient, "recipient", "", "mail for this address")
-	fs.StringVar(&s.domain, "domain", "", "mail for this domain")
+	fs.StringVar(&s.sender, "sender", "", "messages from this `ADDRESS` (\"<>\" for notices)")
+	fs.StringVar(&s.recipient, "recipient", "", "mail for this `ADDRESS`")
+	fs.StringVar(&s.domain, "domain", "", "mail for this `DOMAIN`")
 }
 
 func (s *selection) filter(ids []string) queue.Filter {
@@ -137,15 +140,30 @@ func (s *selection) empty(ids []string) bool {
 	return len(ids) == 0 && *s == selection{}
 }
 
+const queueHelp = `  list     what is queued, why it waits, and when it is tried next
+  show     one message, with the history of its attempts
+  cat      its content
+  retry    make it due now
+  hold     keep it from being tried
+  release  let what is held go; its aliases and postmaster are looked up again
+  remove   take it out without telling its sender
+  run      try now what is queued, all or what is selected
+
+Messages are selected by ID or by the flags below.
+`
+
 // runQueue is `danepost queue VERB`.
 func runQueue(inv *invocation, args []string) error {
 	fs := inv.flags("queue")
 	var sel selection
 	sel.flags(fs)
 	asJSON := fs.Bool("json", false, "print JSON, one object a line")
-	linger := fs.Duration("linger", 0, "with run: stay while anything is due within this time, answering on the socket")
+	linger := fs.Duration("linger", 0, "with run: stay while anything is due within this `TIME` (30m), answering on the socket")
 	if err := inv.parse(fs, args); err != nil {
 		return err
+	}
+	if *linger < 0 {
+		return usageError("queue: --linger takes a time such as 30m, not %s", *linger)
 	}
 	if fs.NArg() == 0 {
 		return usageError("queue: say what to do: list, show, cat, retry, hold, release, remove or run")

@@ -28,22 +28,24 @@ const sendmailHelp = `  -t              take the recipients from To, Cc and Bcc 
   -i, -oi         a line with a lone dot does not end the message
   -f ADDRESS      the envelope sender; "<>" for none
   -F NAME         the full name for a From that is missing
-  -odi, -odq      wait for the first attempt; only queue
+  -odi, -odq      wait for the first attempt; only queue (else: deliver in the background)
   -v              say what happens
   -N, -R, -V      what notices are wanted, what they hold, their ID (DSN)
   -bs             speak SMTP on standard input and output
   -bp, -bi, -bv   list the queue; check the aliases; say where mail would go
   -bd, -q30m, -q  be the daemon; attempt what is queued, once
 
-The global flags stand before the command. sendmail(1) describes the rest.
+--config and --state-dir stand before the word sendmail. Other options of sendmail are taken,
+and ignored where they mean nothing here. danepost(8) says more.
 `
 
 // sendmail is one run as sendmail(1), mailq(1) or newaliases(1).
 type sendmail struct {
 	*invocation
-	args   submit.Args
-	config *Config
-	source submit.Source
+	args    submit.Args
+	config  *Config
+	source  submit.Source
+	clients map[string]*submit.Client // by their sockets
 }
 
 // runSendmailCommand is `danepost sendmail`. Unlike the program of that name
@@ -51,7 +53,6 @@ type sendmail struct {
 func runSendmailCommand(inv *invocation, args []string) error {
 	if len(args) == 1 && args[0] == "--help" {
 		inv.helpFor(pflag.NewFlagSet("sendmail", pflag.ContinueOnError))
-		fmt.Fprint(inv.Out, sendmailHelp)
 		return nil
 	}
 	return runSendmail(inv, append([]string{"sendmail"}, args...))
@@ -198,17 +199,29 @@ func mayDeliver(c *Config) error {
 
 func makeOwnMaildrop(c *Config) error {
 	if err := os.MkdirAll(c.StateDir, 0o700); err != nil {
-		return &submit.Error{Code: submit.ExitCantCreate, Text: "cannot make the state directory", Err: err}
+		return submit.CannotCreate("no daemon answers on "+c.sockets()[0]+
+			", and this user has no place for a queue: start danepost serve, or let every user drop mail (GROUPS in danepost(8))", err)
 	}
 	return (&submit.Maildrop{Dir: c.Maildrop}).Create()
+}
+
+// client talks to the daemon at path. A session of SMTP hands over all of its
+// messages through one connection.
+func (s *sendmail) client(path string) *submit.Client {
+	if s.clients == nil {
+		s.clients = map[string]*submit.Client{}
+	}
+	if s.clients[path] == nil {
+		s.clients[path] = &submit.Client{Path: path, Keep: s.args.Mode == submit.ModeSMTP}
+	}
+	return s.clients[path]
 }
 
 func (s *sendmail) socket(ctx context.Context, r *submit.Request, content io.Reader) (submit.Submission, error) {
 	var err error
 	for _, path := range s.config.sockets() {
 		var sub submit.Submission
-		client := submit.Client{Path: path}
-		if sub, err = client.Submit(ctx, r, content); !errors.Is(err, submit.ErrNoDaemon) {
+		if sub, err = s.client(path).Submit(ctx, r, content); !errors.Is(err, submit.ErrNoDaemon) {
 			return sub, err
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"runtime"
 	"runtime/debug"
+	"strings"
 	"time"
 )
 
@@ -25,8 +26,10 @@ func runVersion(inv *invocation, args []string) error {
 	return nil
 }
 
-// buildInfo returns the version that the build system stamped, and the time
-// of its commit, zero when unknown. The clock can never be before that time.
+// buildInfo returns the version that Go stamped when it built the binary from
+// a repository (the tag, or commit time and id), and the time of its commit,
+// zero when unknown. The clock can never be before that time. What is packaged
+// takes its version from there (packaging/dist.sh), so that all agree.
 func buildInfo() (version string, commit time.Time) {
 	version = "devel"
 	info, ok := debug.ReadBuildInfo()
@@ -34,7 +37,7 @@ func buildInfo() (version string, commit time.Time) {
 		return version, commit
 	}
 	if v := info.Main.Version; v != "" && v != "(devel)" {
-		version = v
+		version = strings.TrimPrefix(v, "v")
 	}
 	for _, s := range info.Settings {
 		if s.Key == "vcs.time" {

@@ -247,5 +247,5 @@ func openQueue(c *Config, log *slog.Logger) (*queue.Queue, error) {
 	case errors.Is(err, fs.ErrPermission):
 		return nil, &submit.Error{Code: submit.ExitNoPerm, Err: err, Text: "cannot open the queue"}
 	}
-	return nil, &submit.Error{Code: submit.ExitCantCreate, Err: err, Text: "cannot open the queue"}
+	return nil, submit.CannotCreate("cannot open the queue", err)
 }

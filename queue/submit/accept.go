@@ -33,6 +33,7 @@ type Gate struct {
 	clockSet func() bool
 	log      *slog.Logger
 	slots    *slots
+	desks    sync.Pool    // of *desk
 	keyed    sync.RWMutex // held for reading while a message with a key is put
 }
 
@@ -70,7 +71,8 @@ func (g *Gate) Accept(ctx context.Context, r *Request, src Source, content io.Re
 		g.log.Warn("rejected", "user", src.User, "uid", src.UID, "code", ExitCode(err), "reason", err.Error())
 		return Receipt{}, err
 	}
-	g.log.Info("accepted", "id", id, "user", src.User, "uid", src.UID, "from", env.Sender, "nrcpt", len(env.Recipients))
+	g.log.LogAttrs(ctx, slog.LevelInfo, "accepted", slog.String("id", id), slog.String("user", src.User),
+		slog.Uint64("uid", uint64(src.UID)), slog.String("from", env.Sender), slog.Int("nrcpt", len(env.Recipients)))
 	return Receipt{ID: id}, nil
 }
 
@@ -82,7 +84,7 @@ func (g *Gate) accept(ctx context.Context, r *Request, src Source, content io.Re
 	if err != nil {
 		return "", queue.Envelope{}, err
 	}
-	defer m.body.Close()
+	defer g.close(m)
 	// The caller's speed is behind us: from here on the work is ours, and
 	// shared fairly among users.
 	release, err := g.slots.take(ctx, src.UID)
@@ -144,21 +146,64 @@ func (g *Gate) room(dir string) error {
 type message struct {
 	header header
 	body   *spool
+	desk   *desk
+}
+
+// desk is the memory a message is worked on with. Desks are used again: else
+// the garbage of small messages costs more than all that is done with them.
+type desk struct {
+	in     *bufio.Reader
+	buffer *fillBuffers
+	body   spool
+	head   bytes.Buffer
+}
+
+// maxDesk is the size of a body or header that a desk keeps the room of.
+const maxDesk = 32 << 10
+
+func (g *Gate) takeDesk() *desk {
+	if d, ok := g.desks.Get().(*desk); ok {
+		return d
+	}
+	return &desk{in: bufio.NewReaderSize(nil, 16<<10), buffer: newFillBuffers()}
+}
+
+// close frees what the message holds.
+func (g *Gate) close(m *message) {
+	d := m.desk
+	d.in.Reset(nil)
+	d.head.Reset()
+	d.body.Close()
+	if d.body.reset(); d.body.mem.Cap() <= maxDesk && d.head.Cap() <= maxDesk {
+		g.desks.Put(d)
+	}
 }
 
 // read takes the whole message in: the header in memory, the body spooled.
 func (g *Gate) read(content io.Reader) (*message, error) {
-	br := bufio.NewReaderSize(content, 16<<10)
-	h, lead, err := readHeader(br)
-	if err != nil {
-		return nil, err
+	d := g.takeDesk()
+	m := &message{desk: d, body: &d.body}
+	m.body.dir = g.SpoolDir
+	d.in.Reset(content)
+	var lead []byte
+	var err error
+	m.header, lead, err = readHeader(d.in)
+	if err == nil {
+		err = m.body.fill(behind(lead, d.in), g.MaxSize, d.buffer)
 	}
-	m := &message{header: h, body: &spool{dir: g.SpoolDir}}
-	if err := m.body.fill(io.MultiReader(bytes.NewReader(lead), br), g.MaxSize); err != nil {
-		m.body.Close()
+	if err != nil {
+		g.close(m)
 		return nil, err
 	}
 	return m, nil
+}
+
+// behind reads lead, then r.
+func behind(lead []byte, r io.Reader) io.Reader {
+	if len(lead) == 0 {
+		return r
+	}
+	return io.MultiReader(bytes.NewReader(lead), r)
 }
 
 // envelope makes the queue's envelope from what the caller said and, with

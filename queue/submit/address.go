@@ -127,7 +127,8 @@ func (p *addressParser) fail(why string) error {
 func (p *addressParser) list() ([]Mailbox, error) {
 	var boxes []Mailbox
 	inGroup := false
-	var words []token // of the member being read, before any bracket
+	var room [8]token // most have fewer
+	words := room[:0] // of the member being read, before any bracket
 	for {
 		t, err := p.next()
 		if err != nil {
@@ -145,20 +146,20 @@ func (p *addressParser) list() ([]Mailbox, error) {
 			if !null {
 				boxes = append(boxes, m)
 			}
-			words = nil
+			words = words[:0]
 		case t.is(":"):
 			// RFC 5322 §3.4: what stood before the colon names a group.
 			if inGroup || len(words) == 0 || hasSpecial(words, "@") {
 				return nil, p.fail("a colon stands where no group begins")
 			}
-			inGroup, words = true, nil
+			inGroup, words = true, words[:0]
 		case t.is(","), t.is(";"), t.kind == tokEnd:
 			if len(words) > 0 {
 				m, err := p.bare(words)
 				if err != nil {
 					return nil, err
 				}
-				boxes, words = append(boxes, m), nil
+				boxes, words = append(boxes, m), words[:0]
 			}
 			if t.is(";") {
 				inGroup = false
@@ -177,7 +178,8 @@ func (p *addressParser) list() ([]Mailbox, error) {
 
 // angle reads the rest of <route:addr-spec>; null reports "<>".
 func (p *addressParser) angle() (m Mailbox, null bool, err error) {
-	var words []token
+	var room [8]token
+	words := room[:0]
 	for {
 		t, err := p.next()
 		if err != nil {
@@ -195,7 +197,7 @@ func (p *addressParser) angle() (m Mailbox, null bool, err error) {
 			if len(words) == 0 || !words[0].is("@") {
 				return Mailbox{}, false, p.fail("a colon inside < > that ends no route")
 			}
-			words = nil
+			words = words[:0]
 		case t.is(",") && len(words) > 0 && words[0].is("@"):
 			words = append(words, t)
 		case t.is(","), t.is(";"), t.is("<"), t.kind == tokEnd:
@@ -381,7 +383,7 @@ func isAtomByte(c byte) bool {
 
 // isDotString reports whether local may stand unquoted (RFC 5321 §4.1.2).
 func isDotString(local string) bool {
-	for _, atom := range strings.Split(local, ".") {
+	for atom := range strings.SplitSeq(local, ".") {
 		if atom == "" {
 			return false
 		}
@@ -444,7 +446,7 @@ func ASCIIDomain(d string) (string, error) {
 	if d == "" || len(d) > maxDomain {
 		return "", dataf("domain %q is empty or longer than %d bytes", clip(d), maxDomain)
 	}
-	for _, label := range strings.Split(d, ".") {
+	for label := range strings.SplitSeq(d, ".") {
 		if label == "" || len(label) > 63 {
 			return "", dataf("domain %q has an empty or too long label", clip(d))
 		}

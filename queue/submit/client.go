@@ -9,6 +9,7 @@ import (
 	"io"
 	"io/fs"
 	"net"
+	"sync"
 	"syscall"
 	"time"
 
@@ -23,9 +24,99 @@ var ErrNoDaemon = errors.New("no daemon answers on the socket")
 var ErrBroken = errors.New("the daemon went away before it answered")
 
 // Client talks to a Server. The zero value with a Path is ready; its methods
-// are safe for concurrent use, each makes a connection of its own.
+// are safe for concurrent use, and each makes a connection of its own.
 type Client struct {
 	Path string
+	// Keep makes Submit leave its connection open for the next one. Close
+	// then closes those that are not in use.
+	Keep bool
+
+	links sync.Pool // of *link, closed
+	mu    sync.Mutex
+	idle  []*link // open
+}
+
+// link is a connection with its buffers. The writer's holds a usual message
+// with its request.
+type link struct {
+	*net.UnixConn
+	in  *bufio.Reader
+	out *bufio.Writer
+}
+
+// link returns an open connection: one that was kept, if the server has not
+// closed it meanwhile, or a new one.
+func (c *Client) link(ctx context.Context) (*link, error) {
+	for {
+		c.mu.Lock()
+		n := len(c.idle)
+		if n == 0 {
+			c.mu.Unlock()
+			break
+		}
+		l := c.idle[n-1]
+		c.idle = c.idle[:n-1]
+		c.mu.Unlock()
+		if isQuiet(l.UnixConn) {
+			return l, nil
+		}
+		c.end(l)
+	}
+	conn, err := c.dial(ctx)
+	if err != nil {
+		return nil, err
+	}
+	l, ok := c.links.Get().(*link)
+	if !ok {
+		l = &link{in: bufio.NewReaderSize(nil, 1<<10), out: bufio.NewWriterSize(nil, 16<<10)}
+	}
+	l.UnixConn = conn
+	l.in.Reset(conn)
+	l.out.Reset(conn)
+	return l, nil
+}
+
+// end closes a connection.
+func (c *Client) end(l *link) {
+	l.Close()
+	l.UnixConn = nil
+	l.in.Reset(nil)
+	l.out.Reset(nil)
+	c.links.Put(l)
+}
+
+// keep puts a connection by for the next message.
+func (c *Client) keep(l *link) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.idle = append(c.idle, l)
+}
+
+// Close closes the connections that Keep left open.
+func (c *Client) Close() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, l := range c.idle {
+		c.end(l)
+	}
+	c.idle = nil
+}
+
+// isQuiet reports whether a kept connection is open and has nothing to say.
+// A server that goes or has waited long enough closes it.
+func isQuiet(conn *net.UnixConn) bool {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return false
+	}
+	quiet := false
+	err = raw.Read(func(fd uintptr) bool {
+		var b [1]byte
+		_, _, err := syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+		quiet = errors.Is(err, syscall.EAGAIN)
+		return true
+	})
+	return err == nil && quiet
 }
 
 // Submission is what Submit brings back.
@@ -39,29 +130,36 @@ type Submission struct {
 // Submit hands a message to the daemon. Errors: ErrNoDaemon before anything
 // of content was read, ErrBroken, the reader's, or the daemon's *Error.
 func (c *Client) Submit(ctx context.Context, r *Request, content io.Reader) (Submission, error) {
-	conn, err := c.dial(ctx)
+	l, err := c.link(ctx)
 	if err != nil {
 		return Submission{}, err
 	}
-	defer conn.Close()
+	conn := l.UnixConn
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
-	defer stop()
-
-	readErr := send(conn, &call{Version: wireVersion, Verb: verbSubmit, Request: r}, content)
-	if readErr != nil {
-		return Submission{}, readErr
+	sub, err := l.submit(r, content)
+	if stop() && err == nil && c.Keep {
+		c.keep(l)
+	} else {
+		c.end(l)
 	}
-	res, err := receive(conn, nil)
+	return sub, err
+}
+
+func (l *link) submit(r *Request, content io.Reader) (Submission, error) {
+	if err := send(l.out, &call{Version: wireVersion, Verb: verbSubmit, Request: r}, content); err != nil {
+		return Submission{}, err
+	}
+	res, err := receive(l.in, nil)
 	if err != nil {
 		return Submission{}, err
 	}
 	return Submission{Receipt{res.ID}, res.Waited}, nil
 }
 
-// send writes the call and all of content. Failures to write are not
-// reported: the daemon has refused the message then, and its answer says why.
-func send(conn net.Conn, k *call, content io.Reader) error {
-	w := bufio.NewWriterSize(conn, 8<<10)
+// send writes the call and all of content, in one write if the message is
+// small. Failures to write are not reported: the daemon has refused the
+// message then, and its answer says why.
+func send(w *bufio.Writer, k *call, content io.Reader) error {
 	if err := writeJSON(w, frameCall, k); err != nil {
 		var coded *Error
 		if errors.As(err, &coded) {
@@ -69,11 +167,17 @@ func send(conn net.Conn, k *call, content io.Reader) error {
 		}
 		return nil
 	}
-	buf := make([]byte, 16<<10)
 	for {
-		n, readErr := content.Read(buf)
+		const worthReading = 1 << 10
+		if w.Available() < headSize+worthReading && w.Flush() != nil {
+			return nil
+		}
+		// The content is read to where it is sent from.
+		frame := w.AvailableBuffer()[:min(w.Available(), headSize+maxFrame)]
+		n, readErr := content.Read(frame[headSize:])
 		if n > 0 {
-			if err := writeFrame(w, frameData, buf[:n]); err != nil {
+			putHead(frame, frameData, n)
+			if _, err := w.Write(frame[:headSize+n]); err != nil {
 				return nil
 			}
 		}
@@ -91,10 +195,9 @@ func send(conn net.Conn, k *call, content io.Reader) error {
 }
 
 // receive reads frames up to the result; others go to each.
-func receive(conn net.Conn, each func(kind byte, payload []byte) error) (*result, error) {
-	in := bufio.NewReaderSize(conn, 4<<10)
+func receive(in *bufio.Reader, each func(kind byte, payload []byte) error) (*result, error) {
 	for {
-		kind, payload, err := readFrame(in, nil)
+		kind, payload, err := readFrame(in)
 		if err != nil {
 			return nil, fmt.Errorf("%w: %w", ErrBroken, err)
 		}
@@ -118,15 +221,15 @@ func receive(conn net.Conn, each func(kind byte, payload []byte) error) (*result
 }
 
 // dial connects; a full line at the door (EAGAIN) is waited for.
-func (c *Client) dial(ctx context.Context) (net.Conn, error) {
-	var d net.Dialer
+func (c *Client) dial(ctx context.Context) (*net.UnixConn, error) {
 	deadline := time.Now().Add(10 * time.Second)
 	for {
-		conn, err := d.DialContext(ctx, "unix", c.Path)
+		// A connection to a socket of this host is made at once or not at all.
+		conn, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: c.Path, Net: "unix"})
 		switch {
 		case err == nil:
 			return conn, nil
-		case errors.Is(err, syscall.EAGAIN) && time.Now().Before(deadline):
+		case errors.Is(err, syscall.EAGAIN) && time.Now().Before(deadline) && ctx.Err() == nil:
 			time.Sleep(20 * time.Millisecond)
 		case errors.Is(err, fs.ErrNotExist), errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.ECONNREFUSED),
 			errors.Is(err, syscall.ENOTSOCK), errors.Is(err, syscall.ENOTDIR), errors.Is(err, syscall.EINVAL):
@@ -150,7 +253,7 @@ func (c *Client) ask(ctx context.Context, k *call, each func(kind byte, payload 
 	if err := writeJSON(conn, frameCall, k); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrBroken, err)
 	}
-	return receive(conn, each)
+	return receive(bufio.NewReader(conn), each)
 }
 
 // List is queue.Queue's List, through the daemon. Callers that are no

@@ -1,7 +1,6 @@
 package submit
 
 import (
-	"bytes"
 	"fmt"
 	"io"
 	"net/mail"
@@ -209,9 +208,11 @@ func (m *message) reader(env *queue.Envelope) (io.Reader, error) {
 		body = shortenLines(body, &m.header, s, eight)
 		eight = s.eightLeft
 	}
-	head := m.header.bytes()
-	if eight || !isASCII(head) {
+	head := &m.desk.head
+	m.header.write(head)
+	if eight || !isASCII(head.Bytes()) {
 		env.Body = "8BITMIME"
 	}
-	return io.MultiReader(bytes.NewReader(append(head, "\r\n"...)), body), nil
+	head.WriteString("\r\n")
+	return io.MultiReader(head, body), nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"syscall"
 )
 
 // Exit codes of sysexits.h, the only ones a sendmail program ends with.
@@ -50,6 +51,17 @@ func ExitCode(err error) int {
 		return ExitTempFail
 	}
 	return ExitTempFail
+}
+
+// CannotCreate is the failure to make a file. A disk that is full, read-only or
+// failing is as good as a temporary one: the caller is to keep its mail.
+func CannotCreate(text string, err error) *Error {
+	for _, e := range []error{syscall.ENOSPC, syscall.EDQUOT, syscall.EROFS, syscall.EIO} {
+		if errors.Is(err, e) {
+			return &Error{Code: ExitTempFail, Text: text, Err: err}
+		}
+	}
+	return &Error{Code: ExitCantCreate, Text: text, Err: err}
 }
 
 func usagef(format string, a ...any) *Error {

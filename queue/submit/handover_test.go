@@ -1,6 +1,7 @@
 package submit
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"errors"
@@ -122,12 +123,13 @@ func TestDaemonDies(t *testing.T) {
 			return
 		}
 		defer c.Close()
-		k, err := readCall(c)
+		in := bufio.NewReader(c)
+		k, err := readCall(in)
 		if err != nil {
 			t.Error(err)
 			return
 		}
-		if _, err := d.gate.Accept(context.Background(), k.Request, d.src, &content{r: c}); err != nil {
+		if _, err := d.gate.Accept(context.Background(), k.Request, d.src, &content{r: in}); err != nil {
 			t.Error(err)
 		}
 	}()
@@ -159,7 +161,7 @@ func TestBrokenContent(t *testing.T) {
 		must(t, writeJSON(c, frameCall, &call{Version: wireVersion, Verb: verbSubmit, Request: &Request{Recipients: to("b@example.net")}}))
 		io.WriteString(c, frames)
 		c.(*net.UnixConn).CloseWrite()
-		res, err := receive(c, nil)
+		res, err := receive(bufio.NewReader(c), nil)
 		if res != nil || ExitCode(err) != ExitTempFail {
 			t.Errorf("%q: %+v, %v", frames, res, err)
 		}
@@ -180,7 +182,7 @@ func FuzzCall(f *testing.F) {
 	f.Add([]byte("C\x00\x00\x00\x02{}"))
 	f.Add([]byte("C\xff\xff\xff\xff"))
 	f.Fuzz(func(t *testing.T, in []byte) {
-		r := bytes.NewReader(in)
+		r := bufio.NewReaderSize(bytes.NewReader(in), 64)
 		k, err := readCall(r)
 		if err != nil || k.Verb != verbSubmit || k.Request == nil {
 			return

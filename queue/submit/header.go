@@ -88,14 +88,12 @@ func (h *header) add(top bool, name, value string) {
 	h.fields = append(h.fields, f)
 }
 
-// bytes is the header as it is sent, without the empty line: lines that are
-// too long for SMTP folded.
-func (h *header) bytes() []byte {
-	var b bytes.Buffer
+// write writes the header as it is sent, without the empty line: lines that
+// are too long for SMTP folded.
+func (h *header) write(b *bytes.Buffer) {
 	for _, f := range h.fields {
-		writeFolded(&b, f.raw)
+		writeFolded(b, f.raw)
 	}
-	return b.Bytes()
 }
 
 // writeFolded writes CRLF-ended lines of a field, folding those over maxLine:

@@ -130,7 +130,7 @@ func (l *lineFixer) fix() error {
 		if long && p.enc == toQP {
 			markQP(p.header)
 		}
-		l.out.Write(p.header.bytes())
+		p.header.write(&l.out)
 		l.out.WriteString("\r\n")
 		l.column = 0
 	case !long:

@@ -2,7 +2,6 @@ package submit
 
 import (
 	"bufio"
-	"bytes"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
@@ -124,7 +123,7 @@ func (d *Maildrop) Create() error {
 		}
 	}
 	if err != nil && !errors.Is(err, fs.ErrExist) {
-		return &Error{Code: ExitCantCreate, Text: "cannot make the maildrop", Err: err}
+		return CannotCreate("cannot make the maildrop", err)
 	}
 	return nil
 }
@@ -147,7 +146,7 @@ func (d *Maildrop) cannotWrite(err error) error {
 	case errors.Is(err, fs.ErrNotExist):
 		return &Error{Code: ExitUnavailable, Text: text, Err: err}
 	}
-	return &Error{Code: ExitCantCreate, Text: "cannot write to the maildrop", Err: err}
+	return CannotCreate("cannot write to the maildrop", err)
 }
 
 // sync makes the new name durable. A member of danepost-drop may not open the
@@ -184,7 +183,7 @@ func writeDrop(f *os.File, g *Gate, r *Request, src Source, content io.Reader) e
 		return err
 	}
 	check := spool{discard: true}
-	if err := check.fill(io.MultiReader(bytes.NewReader(lead), br), g.MaxSize); err != nil {
+	if err := check.fill(behind(lead, br), g.MaxSize, newFillBuffers()); err != nil {
 		return err
 	}
 	buffered.WriteString(dropTail(w.n, sum.Sum(nil)))

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -16,10 +17,10 @@ import (
 // peer is the process at the other end of a Unix socket, as the kernel knows it.
 type peer struct {
 	uid, gid uint32
-	groups   []uint32
+	raw      syscall.RawConn
 }
 
-// peerOf asks the kernel who connected (SO_PEERCRED, SO_PEERGROUPS).
+// peerOf asks the kernel who connected (SO_PEERCRED).
 func peerOf(c *net.UnixConn) (peer, error) {
 	raw, err := c.SyscallConn()
 	if err != nil {
@@ -33,7 +34,7 @@ func peerOf(c *net.UnixConn) (peer, error) {
 			credErr = err
 			return
 		}
-		p = peer{uid: cred.Uid, gid: cred.Gid, groups: peerGroups(fd)}
+		p = peer{uid: cred.Uid, gid: cred.Gid, raw: raw}
 	})
 	if err == nil {
 		err = credErr
@@ -44,7 +45,7 @@ func peerOf(c *net.UnixConn) (peer, error) {
 	return p, nil
 }
 
-// peerGroups is the caller's supplementary groups; none where the kernel does
+// peerGroups is the caller's supplementary groups (SO_PEERGROUPS); none where the kernel does
 // not tell (before Linux 4.13).
 func peerGroups(fd uintptr) []uint32 {
 	groups := make([]uint32, 1024)
@@ -64,7 +65,15 @@ func peerGroups(fd uintptr) []uint32 {
 	return nil
 }
 
-func (p peer) in(gid uint32) bool { return p.gid == gid || slices.Contains(p.groups, gid) }
+// in asks whether the caller is in a group. Few calls depend on that.
+func (p peer) in(gid uint32) bool {
+	if p.gid == gid {
+		return true
+	}
+	var groups []uint32
+	err := p.raw.Control(func(fd uintptr) { groups = peerGroups(fd) })
+	return err == nil && slices.Contains(groups, gid)
+}
 
 // GroupID looks a group up in a file such as /etc/group.
 func GroupID(name, groupFile string) (gid uint32, ok bool) {

@@ -87,6 +87,9 @@ func (p *Policy) qualify(m Mailbox) Mailbox {
 // rewrite is the address that table forces on mail of user from address, or
 // "" to leave it.
 func rewrite(table map[string]string, user string, m Mailbox) string {
+	if len(table) == 0 {
+		return ""
+	}
 	keys := []string{user, m.String(), "@" + m.Domain, "*"}
 	for _, k := range keys {
 		if k == "" || k == "@" {

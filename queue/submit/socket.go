@@ -2,6 +2,7 @@ package submit
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -52,6 +53,9 @@ type Server struct {
 	// its place; nil for a process that stays. It does not wait.
 	Yield func()
 	Log   *slog.Logger
+
+	users   knownUsers
+	readers sync.Pool // of *bufio.Reader
 }
 
 // ListenSocket makes the socket at path, for everybody to connect to. It
@@ -72,7 +76,7 @@ func ListenSocket(path string) (*net.UnixListener, error) {
 	os.Remove(temp)
 	ln, err := net.ListenUnix("unix", &net.UnixAddr{Name: temp, Net: "unix"})
 	if err != nil {
-		return nil, &Error{Code: ExitCantCreate, Text: "cannot make the socket", Err: err}
+		return nil, CannotCreate("cannot make the socket", err)
 	}
 	ln.SetUnlinkOnClose(false) // it knows only the temporary name
 	if err = os.Chmod(temp, 0o666); err == nil {
@@ -81,7 +85,7 @@ func ListenSocket(path string) (*net.UnixListener, error) {
 	if err != nil {
 		ln.Close()
 		os.Remove(temp)
-		return nil, &Error{Code: ExitCantCreate, Text: "cannot make the socket", Err: err}
+		return nil, CannotCreate("cannot make the socket", err)
 	}
 	return ln, nil
 }
@@ -93,7 +97,7 @@ func (s *Server) Serve(ctx context.Context, ln *net.UnixListener, path string) e
 	if s.Log == nil {
 		s.Log = slog.New(slog.DiscardHandler)
 	}
-	t := &tables{conns: map[*net.UnixConn]uint32{}, perUser: map[uint32]int{}}
+	t := &tables{conns: map[*net.UnixConn]*standing{}, perUser: map[uint32]int{}}
 	// Work that was begun ends with the drain, not with ctx.
 	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
@@ -108,6 +112,7 @@ func (s *Server) Serve(ctx context.Context, ln *net.UnixListener, path string) e
 		}
 		removeSocket(made, path)
 		ln.Close()
+		t.closeIdle()
 	})
 	var fatal error
 	for {
@@ -151,8 +156,15 @@ func isShortage(err error) bool {
 // tables count connections, in all and for each user.
 type tables struct {
 	mu      sync.Mutex
-	conns   map[*net.UnixConn]uint32
+	conns   map[*net.UnixConn]*standing
 	perUser map[uint32]int
+	closing bool
+}
+
+// standing is what the server knows of a connection.
+type standing struct {
+	uid  uint32
+	idle bool // between two requests
 }
 
 func (t *tables) enter(c *net.UnixConn, uid uint32) bool {
@@ -161,7 +173,7 @@ func (t *tables) enter(c *net.UnixConn, uid uint32) bool {
 	if len(t.conns) >= maxConnections || t.perUser[uid] >= maxPerUser {
 		return false
 	}
-	t.conns[c] = uid
+	t.conns[c] = &standing{uid: uid}
 	t.perUser[uid]++
 	return true
 }
@@ -169,10 +181,32 @@ func (t *tables) enter(c *net.UnixConn, uid uint32) bool {
 func (t *tables) leave(c *net.UnixConn) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	uid := t.conns[c]
+	uid := t.conns[c].uid
 	delete(t.conns, c)
 	if t.perUser[uid]--; t.perUser[uid] <= 0 {
 		delete(t.perUser, uid)
+	}
+}
+
+// setIdle notes that a connection waits for its next request, or that it came.
+// It returns false when there is to be no other.
+func (t *tables) setIdle(c *net.UnixConn, idle bool) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.conns[c].idle = idle
+	return !idle || !t.closing
+}
+
+// closeIdle ends the connections that wait for another request, and keeps
+// the others from waiting for one.
+func (t *tables) closeIdle() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.closing = true
+	for c, s := range t.conns {
+		if s.idle {
+			c.CloseRead()
+		}
 	}
 }
 
@@ -198,19 +232,52 @@ func (s *Server) serve(ctx context.Context, c *net.UnixConn, t *tables) {
 		return
 	}
 	defer t.leave(c)
-	c.SetReadDeadline(time.Now().Add(callTimeout))
-	in := bufio.NewReaderSize(c, 8<<10)
+	in := s.takeReader(c)
+	defer s.returnReader(in)
+	for s.serveOne(ctx, p, in, w) {
+		if !t.setIdle(c, true) {
+			return
+		}
+		c.SetReadDeadline(time.Now().Add(callTimeout))
+		if _, err := in.Peek(1); err != nil {
+			return // it has no other
+		}
+		t.setIdle(c, false)
+	}
+}
+
+// serveOne answers one request and says whether there may be another: not
+// when the client may still be sending what belongs to this one.
+func (s *Server) serveOne(ctx context.Context, p peer, in *bufio.Reader, w *answer) bool {
+	w.c.SetReadDeadline(time.Now().Add(callTimeout))
 	k, err := readCall(in)
 	if err != nil {
 		w.fail(err)
-		return
+		return false
 	}
 	// A caller may take its time over the content: cron hands on what a job
 	// says over hours. A caller that dies is noticed without a deadline.
-	c.SetReadDeadline(time.Time{})
-	if err := s.answer(ctx, k, p, in, w); err != nil {
+	w.c.SetReadDeadline(time.Time{})
+	body := &content{r: in, done: k.Verb != verbSubmit}
+	if err := s.answer(ctx, k, p, body, w); err != nil {
 		w.fail(err)
 	}
+	return body.done
+}
+
+// takeReader returns a buffer that holds a usual message with its request.
+func (s *Server) takeReader(c *net.UnixConn) *bufio.Reader {
+	in, ok := s.readers.Get().(*bufio.Reader)
+	if !ok {
+		in = bufio.NewReaderSize(nil, 16<<10)
+	}
+	in.Reset(c)
+	return in
+}
+
+func (s *Server) returnReader(in *bufio.Reader) {
+	in.Reset(nil)
+	s.readers.Put(in)
 }
 
 // answer carries one call out; a result that was not written yet is an error's.
@@ -266,11 +333,7 @@ func (s *Server) submit(ctx context.Context, r *Request, p peer, in io.Reader, w
 	if r == nil {
 		return dataf("a submission without a request")
 	}
-	passwd := s.PasswdFile
-	if passwd == "" {
-		passwd = "/etc/passwd"
-	}
-	receipt, err := s.Gate.Accept(ctx, r, LocalUser(p.uid, passwd), &content{r: in})
+	receipt, err := s.Gate.Accept(ctx, r, s.users.source(p.uid, cmp.Or(s.PasswdFile, "/etc/passwd")), in)
 	if err != nil {
 		return err
 	}
@@ -355,9 +418,9 @@ func OperatorError(err error) error {
 	return &Error{Code: ExitTempFail, Text: err.Error()}
 }
 
-func readCall(in io.Reader) (*call, error) {
+func readCall(in *bufio.Reader) (*call, error) {
 	k := &call{}
-	kind, payload, err := readFrame(in, nil)
+	kind, payload, err := readFrame(in)
 	if err != nil {
 		return nil, dataf("no request came: %v", err)
 	}

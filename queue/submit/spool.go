@@ -3,6 +3,7 @@ package submit
 import (
 	"bufio"
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -16,7 +17,7 @@ const spoolMemory = 128 << 10
 
 // spool holds a body while it is checked: normalised to CRLF line ends, in
 // memory when small, else in a file without a name, which dies with the
-// process.
+// process. The zero value with a dir is ready.
 type spool struct {
 	dir     string
 	discard bool // only check and measure
@@ -76,46 +77,30 @@ func (s *spool) Close() {
 	}
 }
 
+// reset makes a closed spool ready for another body, in the same memory.
+func (s *spool) reset() {
+	s.mem.Reset()
+	*s = spool{mem: s.mem}
+}
+
 // fill reads the body from r to its end: CRLF, bare LF and bare CR all become
 // CRLF, and a last line without an end gets one. NUL is refused, and so is a
 // body that makes the message larger than limit bytes (0: no limit).
-func (s *spool) fill(r io.Reader, limit int64) error {
-	in := make([]byte, 8<<10)
-	out := make([]byte, 0, 2*len(in)) // a bare CR becomes two bytes
-	line, cr := 0, 0                  // length of the current line, CRs seen at its end
-	endLine := func() {
-		out = append(out, '\r', '\n')
-		s.longest = max(s.longest, line)
-		line, cr = 0, 0
-	}
+func (s *spool) fill(r io.Reader, limit int64, with *fillBuffers) error {
+	l := lines{out: with.out[:0]}
 	for {
-		n, err := r.Read(in)
-		for _, c := range in[:n] {
-			switch {
-			case c == 0:
-				return errNUL()
-			case c == '\n':
-				endLine() // however many CRs stood before it
-				continue
-			case c == '\r':
-				cr++
-				continue
-			case cr > 0:
-				endLine()
-			}
-			if c >= 0x80 {
-				s.eight = true
-			}
-			out = append(out, c)
-			line++
+		n, err := r.Read(with.in)
+		if perr := l.pass(with.in[:n]); perr != nil {
+			return perr
 		}
-		if err != nil && (line > 0 || cr > 0) && errors.Is(err, io.EOF) {
-			endLine()
+		if errors.Is(err, io.EOF) && (l.length > 0 || l.cr) {
+			l.end()
 		}
-		if werr := s.write(out); werr != nil {
+		if werr := s.write(l.out); werr != nil {
 			return werr
 		}
-		out = out[:0]
+		s.longest, s.eight = max(s.longest, l.longest), s.eight || l.eight
+		l.out = l.out[:0]
 		if limit > 0 && s.size > limit {
 			return errTooLarge(limit)
 		}
@@ -126,6 +111,68 @@ func (s *spool) fill(r io.Reader, limit int64) error {
 			return err
 		}
 	}
+}
+
+// fillBuffers are what fill works with. They may be used again.
+type fillBuffers struct{ in, out []byte }
+
+func newFillBuffers() *fillBuffers {
+	in := make([]byte, 8<<10)
+	return &fillBuffers{in, make([]byte, 0, 2*len(in)+2)} // a CR alone becomes two bytes
+}
+
+// isASCIIBody is isASCII, eight bytes at a time.
+func isASCIIBody(b []byte) bool {
+	for ; len(b) >= 8; b = b[8:] {
+		if binary.NativeEndian.Uint64(b)&0x8080808080808080 != 0 {
+			return false
+		}
+	}
+	return isASCII(b)
+}
+
+// lines makes every line end CRLF.
+type lines struct {
+	out     []byte
+	length  int // of the current line
+	longest int
+	cr      bool // CRs were seen, and what they end is open
+	eight   bool
+}
+
+func (l *lines) end() {
+	l.out = append(l.out, '\r', '\n')
+	l.longest = max(l.longest, l.length)
+	l.length, l.cr = 0, false
+}
+
+// pass takes in some bytes of the body.
+func (l *lines) pass(b []byte) error {
+	if bytes.IndexByte(b, 0) >= 0 {
+		return errNUL()
+	}
+	l.eight = l.eight || !isASCIIBody(b)
+	for len(b) > 0 {
+		line, rest, ended := bytes.Cut(b, []byte{'\n'})
+		for len(line) > 0 {
+			if line[0] == '\r' {
+				l.cr, line = true, line[1:]
+				continue
+			}
+			if l.cr {
+				l.end()
+			}
+			run, _, _ := bytes.Cut(line, []byte{'\r'})
+			l.out = append(l.out, run...)
+			l.length += len(run)
+			line = line[len(run):]
+		}
+		if ended {
+			l.end() // however many CRs stood before it
+		}
+		b = rest
+	}
+	return nil
 }
 
 func errTooLarge(limit int64) error {

@@ -8,9 +8,11 @@
 //
 // # The socket
 //
-// One connection carries one request. Both sides send frames: one byte of
-// kind, four bytes of length (big endian), then that many bytes, at most 64
-// KiB, or 2 MiB in a frame of JSON.
+// A connection carries one request after the other, mostly one. Either side
+// may close it between two, and a server does when a refusal came before the
+// end of the content. Both sides send frames: one byte of kind, four bytes of
+// length (big endian), then that many bytes, at most 64 KiB, or 2 MiB in a
+// frame of JSON.
 //
 //	client                          server
 //	C  {"version":1,"verb":...}

@@ -1,6 +1,7 @@
 package submit
 
 import (
+	"bufio"
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
@@ -15,6 +16,7 @@ const (
 	wireVersion = 1
 	maxFrame    = 64 << 10
 	maxJSON     = 2 << 20
+	headSize    = 5 // of a frame
 )
 
 // Kinds of frames.
@@ -59,13 +61,17 @@ type result struct {
 }
 
 func writeFrame(w io.Writer, kind byte, payload []byte) error {
-	var head [5]byte
-	head[0] = kind
-	binary.BigEndian.PutUint32(head[1:], uint32(len(payload)))
 	// One write: a small frame is one packet and one wake-up of the peer.
-	buf := make([]byte, 0, len(head)+len(payload))
-	_, err := w.Write(append(append(buf, head[:]...), payload...))
+	frame := make([]byte, headSize, headSize+len(payload))
+	putHead(frame, kind, len(payload))
+	_, err := w.Write(append(frame, payload...))
 	return err
+}
+
+// putHead begins a frame of n bytes.
+func putHead(frame []byte, kind byte, n int) {
+	frame[0] = kind
+	binary.BigEndian.PutUint32(frame[1:], uint32(n))
 }
 
 func writeJSON(w io.Writer, kind byte, v any) error {
@@ -79,63 +85,96 @@ func writeJSON(w io.Writer, kind byte, v any) error {
 	return writeFrame(w, kind, b)
 }
 
-// readFrame reads one frame into buf, growing it within the limits.
-func readFrame(r io.Reader, buf []byte) (kind byte, payload []byte, err error) {
-	var head [5]byte
-	if _, err := io.ReadFull(r, head[:]); err != nil {
-		return 0, nil, err
+// frameHead reads the head of a frame. It returns io.EOF, as it is, where the
+// stream ends before it.
+func frameHead(r *bufio.Reader) (kind byte, n int, err error) {
+	head, err := r.Peek(headSize)
+	if err != nil {
+		if err == io.EOF && len(head) > 0 {
+			err = io.ErrUnexpectedEOF
+		}
+		return 0, 0, err
 	}
-	kind, n := head[0], int(binary.BigEndian.Uint32(head[1:]))
+	kind, n = head[0], int(binary.BigEndian.Uint32(head[1:]))
 	limit := maxJSON
 	if kind == frameData || kind == frameEnd {
 		limit = maxFrame
 	}
 	if n > limit {
-		return 0, nil, fmt.Errorf("a frame of %d bytes is larger than the protocol allows", n)
+		return 0, 0, fmt.Errorf("a frame of %d bytes is larger than the protocol allows", n)
 	}
-	if n > cap(buf) {
-		buf = make([]byte, n)
+	_, err = r.Discard(headSize)
+	return kind, n, err
+}
+
+// readFrame reads one frame. What it returns may be overwritten by the next
+// read.
+func readFrame(r *bufio.Reader) (kind byte, payload []byte, err error) {
+	kind, n, err := frameHead(r)
+	if err != nil {
+		return 0, nil, err
 	}
-	_, err = io.ReadFull(r, buf[:n])
+	if n <= r.Size() {
+		if payload, err = r.Peek(n); err == nil {
+			_, err = r.Discard(n)
+		}
+	} else {
+		payload = make([]byte, n)
+		_, err = io.ReadFull(r, payload)
+	}
 	if err == io.EOF {
 		err = io.ErrUnexpectedEOF
 	}
-	return kind, buf[:n], err
+	return kind, payload, err
 }
 
 // content reads the data frames of one message as a stream. Only an E frame
 // is its end: a connection that breaks off is an error, so that half a message
 // is never taken for a whole one.
 type content struct {
-	r    io.Reader
-	buf  []byte
-	rest []byte
+	r    *bufio.Reader
+	left int // bytes of the frame being read
 	done bool
 }
 
 func (c *content) Read(p []byte) (int, error) {
-	for len(c.rest) == 0 {
+	for c.left == 0 {
 		if c.done {
 			return 0, io.EOF
 		}
-		kind, payload, err := readFrame(c.r, c.buf)
-		if err == io.EOF {
-			err = io.ErrUnexpectedEOF
-		}
-		if err != nil {
-			return 0, fmt.Errorf("the message broke off: %w", err)
-		}
-		c.buf = payload[:cap(payload)]
-		switch kind {
-		case frameData:
-			c.rest = payload
-		case frameEnd:
-			c.done = true
-		default:
-			return 0, fmt.Errorf("frame %q stands where content was due", kind)
+		if err := c.next(); err != nil {
+			return 0, err
 		}
 	}
-	n := copy(p, c.rest)
-	c.rest = c.rest[n:]
+	n, err := c.r.Read(p[:min(len(p), c.left)])
+	c.left -= n
+	if err != nil {
+		return n, brokeOff(err)
+	}
 	return n, nil
+}
+
+// next begins a frame.
+func (c *content) next() error {
+	kind, n, err := frameHead(c.r)
+	if err != nil {
+		return brokeOff(err)
+	}
+	switch kind {
+	case frameData:
+		c.left = n
+		return nil
+	case frameEnd:
+		c.done = true
+		_, err := c.r.Discard(n) // nothing, as clients write it
+		return err
+	}
+	return fmt.Errorf("frame %q stands where content was due", kind)
+}
+
+func brokeOff(err error) error {
+	if err == io.EOF {
+		err = io.ErrUnexpectedEOF
+	}
+	return fmt.Errorf("the message broke off: %w", err)
 }

@@ -27,6 +27,7 @@ func TestFaults(t *testing.T) {
 	}{
 		"full for a while":      {"pwrite64:error=ENOSPC:when=20..25", "some"},
 		"full from some point":  {"pwrite64:error=ENOSPC:when=30+", ""},
+		"read-only for a while": {"pwrite64:error=EROFS:when=20..25", "some"},
 		"read-only":             {"pwrite64:error=EROFS:when=30+", ""},
 		"sync of the database":  {"fdatasync:error=EIO:when=11", "none"},
 		"sync of the meta page": {"fdatasync:error=EIO:when=12", "none"},
@@ -82,6 +83,9 @@ func (*taker) Deliver(_ context.Context, item *queue.Item, report func(queue.Res
 // refused as ErrFull, what was accepted is delivered although not a byte is
 // free, and then there is room again.
 func TestFullDisk(t *testing.T) {
+	if !inNamespace(t) {
+		return
+	}
 	mount := t.TempDir()
 	if err := unix.Mount("queue-test", mount, "tmpfs", 0, "size=3m"); err != nil {
 		t.Skip("a small filesystem cannot be mounted here (root can): ", err)

@@ -64,8 +64,8 @@ func (h *home) start(t *testing.T) {
 	}
 }
 
-// install puts danepost into a root as the Debian package does, with its own
-// postinst, in place of whatever sendmail the host has.
+// install puts danepost into a root as the packages do, with their own
+// set-up, in place of whatever sendmail the host has.
 func (h *home) install(r *root, more ...string) error {
 	binary, err := os.ReadFile(danepost())
 	if err != nil {
@@ -79,15 +79,20 @@ func (h *home) install(r *root, more ...string) error {
 	if err := os.WriteFile(r.path("/usr/bin/danepost"), binary, 0o755); err != nil {
 		return err
 	}
-	postinst, err := os.ReadFile("../../../packaging/deb/postinst")
+	setup, err := os.ReadFile("../../../packaging/setup.sh")
 	if err != nil {
 		return err
+	}
+	for _, name := range []string{"/usr/sbin/sendmail", "/usr/bin/mailq", "/usr/bin/newaliases"} {
+		if err := os.Symlink("/usr/bin/danepost", r.path(name)); err != nil {
+			return err
+		}
 	}
 	if err := r.write(h.files); err != nil {
 		return err
 	}
 	if err := r.write(map[string]string{
-		"/tmp/postinst": string(postinst),
+		"/tmp/setup": string(setup),
 		"/etc/danepost.toml": `hostname = "host.home.demo"
 postmaster = "admin@inbox.demo"
 log = "json"
@@ -102,7 +107,7 @@ retry_first = "1s"
 `}); err != nil {
 		return err
 	}
-	_, err = r.run("/bin/sh", "/tmp/postinst", "configure")
+	_, err = r.run("/bin/sh", "/tmp/setup", "/usr/bin/danepost")
 	return err
 }
 
