@@ -51,6 +51,7 @@ files() { # binary, directory
 	cp packaging/setup.sh "$2/usr/lib/danepost/setup"
 	chmod 755 "$2/usr/bin/danepost" "$2/usr/lib/danepost/setup"
 	ln -s ../bin/danepost "$2/usr/sbin/sendmail"
+	ln -s ../sbin/sendmail "$2/usr/lib/sendmail"
 	ln -s danepost "$2/usr/bin/mailq"
 	ln -s danepost "$2/usr/bin/newaliases"
 }

@@ -14,8 +14,12 @@ add_group() {
 	elif command -v addgroup >/dev/null; then
 		addgroup -S "$1" # busybox
 	else
-		# OpenWrt has neither by default.
-		( . /lib/functions.sh && group_add_next "$1" >/dev/null )
+		# OpenWrt has neither by default; its functions use unset variables.
+		(
+			set +eu
+			. /lib/functions.sh
+			group_add_next "$1" >/dev/null
+		)
 	fi
 }
 add_group danepost-drop

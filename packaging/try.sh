@@ -54,7 +54,7 @@ done
 for d in bin sbin lib lib64; do ln -s "usr/$d" "$root/$d"; done
 mount -t proc proc "$root/proc"
 mount --rbind /dev "$root/dev"
-rm -rf "$root/var/lib/danepost" "$root/etc/danepost.toml" "$root/usr/sbin/sendmail" "$root/usr/bin/mailq" "$root/usr/bin/newaliases" "$root/usr/bin/danepost"
+rm -rf "$root/var/lib/danepost" "$root/etc/danepost.toml" "$root/usr/sbin/sendmail" "$root/usr/lib/sendmail" "$root/usr/bin/mailq" "$root/usr/bin/newaliases" "$root/usr/bin/danepost"
 inside sed -i '/^danepost-/d' /etc/group
 mkdir -p "$root/usr/local/bin"
 printf '#!/bin/sh\necho "$*" >>/tmp/systemctl\n' >"$root/usr/local/bin/systemctl"
@@ -79,7 +79,7 @@ said=$(inside danepost version)
 have=$(inside dpkg-query -W -f '${Version}' danepost)
 case $said in "danepost $(echo "$have" | sed 's/^0~devel$/devel/' | tr '~' -) "*) ;; *) fail "the package is $have, the binary '$said'" ;; esac
 zcat "$root/usr/share/man/man8/danepost.8.gz" | grep -q "^\.TH .*\"danepost $(echo "$said" | cut -d ' ' -f 2)\"" || fail "the man page is not of version $said"
-printf 'Subject: x\n\nx\n' | as_nobody sendmail -i bob@there.example || fail "a user without a home cannot send"
+printf 'Subject: x\n\nx\n' | as_nobody /usr/lib/sendmail -i bob@there.example || fail "a user without a home cannot send"
 [ "$(drops)" = 1 ] || fail "the message is not in the maildrop"
 is "/var/lib/danepost/maildrop/$(ls "$root/var/lib/danepost/maildrop")" '640 nobody danepost-drop'
 ! as_nobody ls /var/lib/danepost/maildrop >/dev/null 2>&1 || fail "anybody can list the maildrop"
@@ -160,6 +160,7 @@ config_get() { # variable section option default
 	set -- "$1" "$4" "$(sed -n "s/^[[:space:]]*option $3 '\\(.*\\)'$/\\1/p" /etc/config/danepost)"
 	eval "$1=\${3:-\$2}"
 }
+[ -z "$IPKG_INSTROOT" ] && [ -f /lib/config/uci.sh ] && . /lib/config/uci.sh
 group_add_next() {
 	echo "$1:x:$((65536 + $(wc -l </etc/group))):" >>/etc/group
 }

@@ -39,6 +39,23 @@ func openAppliance(c *Config, log *slog.Logger) (*appliance, error) {
 	if err != nil {
 		return nil, configError(err)
 	}
+	return assemble(c, dc, log)
+}
+
+// openIdle is openAppliance for who looks at the queue and delivers nothing:
+// he needs no passwords, which may not be his to read.
+func openIdle(c *Config, log *slog.Logger) (*appliance, error) {
+	if err := makeState(c); err != nil {
+		return nil, err
+	}
+	dc, err := deliverRules(c)
+	if err != nil {
+		return nil, configError(err)
+	}
+	return assemble(c, dc, log)
+}
+
+func assemble(c *Config, dc deliver.Config, log *slog.Logger) (*appliance, error) {
 	q, err := openQueue(c, log)
 	if err != nil {
 		return nil, err

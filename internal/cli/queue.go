@@ -64,7 +64,7 @@ func withQueue(ctx context.Context, c *Config, f func(operator) error) error {
 }
 
 func withOwnQueue(ctx context.Context, c *Config, f func(operator) error) error {
-	a, err := openAppliance(c, backgroundLog())
+	a, err := openIdle(c, backgroundLog())
 	if err != nil {
 		return err
 	}
@@ -102,6 +102,9 @@ func kickQueue(ctx context.Context, c *Config, f queue.Filter) (done []queue.Don
 }
 
 func kickOwnQueue(ctx context.Context, c *Config, f queue.Filter) error {
+	if c.untouched() && len(f.IDs) == 0 {
+		return nil
+	}
 	a, err := openAppliance(c, backgroundLog())
 	if err != nil {
 		return err

@@ -50,8 +50,14 @@ func must(t *testing.T, err error) {
 // sendmail hands a message over and returns the exit status and what was said.
 func (u *user) sendmail(args ...string) (status int, said string) {
 	u.t.Helper()
+	return u.run("sendmail", args...)
+}
+
+// run runs the program under a name.
+func (u *user) run(name string, args ...string) (status int, said string) {
+	u.t.Helper()
 	cmd := &exec.Cmd{
-		Path: u.exe, Args: append([]string{"sendmail"}, args...), Dir: "/", SysProcAttr: u.attr,
+		Path: u.exe, Args: append([]string{name}, args...), Dir: "/", SysProcAttr: u.attr,
 		Env:   []string{"HOME=" + u.home, "DANEPOST_CONFIG=" + u.config, "PATH=" + os.Getenv("PATH")},
 		Stdin: strings.NewReader("Subject: x\n\nx\n"),
 	}
@@ -66,6 +72,7 @@ func (u *user) sendmail(args ...string) (status int, said string) {
 // TestUnreadablePassword: without a daemon nothing is accepted that the
 // caller's own runs could never deliver.
 func TestUnreadablePassword(t *testing.T) {
+	t.Parallel()
 	u := otherUser(t, `
 hostname = "mail.here.example"
 [queue]
@@ -75,19 +82,38 @@ host = "relay.here.example"
 username = "me"
 password_file = "password"
 `)
-	password := filepath.Join(filepath.Dir(u.config), "password")
+	password, unreadable := filepath.Join(filepath.Dir(u.config), "password"), os.FileMode(0o600)
 	must(t, os.WriteFile(password, []byte("secret\n"), 0o600))
 	if u.attr == nil {
-		must(t, os.Chmod(password, 0))
+		unreadable = 0
 	}
+	must(t, os.Chmod(password, unreadable))
 	for _, attempt := range []string{"-odb", "-odi", "-odq"} {
 		status, said := u.sendmail(attempt, "-i", "bob@there.example")
 		if status != 77 || strings.Count(said, "\n") != 1 || !strings.Contains(said, password) || !strings.Contains(said, "danepost serve") {
 			t.Errorf("%s: exit %d: %s", attempt, status, said)
 		}
 	}
+	for _, name := range []string{"mailq", "newaliases"} {
+		if status, said := u.run(name); status != 0 {
+			t.Errorf("%s: exit %d: %s", name, status, said)
+		}
+	}
+	if status, said := u.run("sendmail", "-q"); status != 0 {
+		t.Errorf("sendmail -q: exit %d: %s", status, said)
+	}
 	if list, _ := os.ReadDir(u.home); len(list) > 0 {
 		t.Errorf("something was kept: %v", list)
+	}
+
+	// What he queued before is his to see.
+	must(t, os.Chmod(password, 0o644))
+	if status, said := u.sendmail("-odq", "-i", "bob@there.example"); status != 0 || said != "" {
+		t.Errorf("with a password that he may read: exit %d: %s", status, said)
+	}
+	must(t, os.Chmod(password, unreadable))
+	if status, said := u.run("mailq"); status != 0 || !strings.Contains(said, "bob@there.example") {
+		t.Errorf("mailq: exit %d: %s", status, said)
 	}
 
 	// A mistake that can be mended keeps the message, and is told.

@@ -219,6 +219,23 @@ func (z *Zone) Keys() []*dns.DNSKEY {
 	return out
 }
 
+// Truth returns what the zone's server says before anyone given to Wrap changes
+// it; valid after Start.
+func (z *Zone) Truth(q *dns.Msg) *dns.Msg { return z.data.Load().answer(q) }
+
+// Denials returns copies of the zone's NSEC or NSEC3 records in the order of the
+// chain, each followed by its signature: what anyone may have collected from its
+// answers. Valid after Start.
+func (z *Zone) Denials() []dns.RR {
+	var out []dns.RR
+	for _, l := range z.data.Load().chain {
+		for _, rr := range append(l.set.rrs[:1:1], l.set.sigs...) {
+			out = append(out, dns.Copy(rr))
+		}
+	}
+	return out
+}
+
 // delegate puts the zone's NS, glue and DS into its parent.
 func (z *Zone) delegate() {
 	p := z.lab.parent(z.name)

@@ -77,8 +77,10 @@ func TestRequestsInTurn(t *testing.T) {
 		}
 		must(t, writeJSON(c, frameCall, step.call))
 		if step.call.Verb == verbSubmit {
-			must(t, writeFrame(c, frameData, []byte(step.content)))
-			must(t, writeFrame(c, frameEnd, nil))
+			// As for send: the server may have refused it before its end.
+			if writeFrame(c, frameData, []byte(step.content)) == nil {
+				writeFrame(c, frameEnd, nil)
+			}
 		}
 		if _, err := receive(in, nil); ExitCode(err) != step.code {
 			t.Errorf("step %d: %v, want code %d", i, err, step.code)

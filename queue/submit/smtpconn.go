@@ -38,6 +38,7 @@ type lineConn struct {
 	tls    *tls.Config // what STARTTLS begins; nil: it is the library's to refuse
 	secure atomic.Bool // TLS has begun
 	fresh  bool        // and since then nobody said EHLO
+	mute   bool        // the client can be told nothing more: TLS did not begin
 
 	state lineState
 	chunk int64 // bytes left of a BDAT chunk
@@ -78,6 +79,9 @@ func (l *lineConn) SetReadDeadline(time.Time) error { return nil }
 
 // Write watches the replies that change what is read next.
 func (l *lineConn) Write(p []byte) (int, error) {
+	if l.mute {
+		return len(p), nil
+	}
 	if l.state != inCommands {
 		return l.Conn.Write(p)
 	}
@@ -156,7 +160,9 @@ func (l *lineConn) secureCommand(line []byte) (own bool, err error) {
 		return true, l.reply("502 5.5.1 TLS has begun already")
 	case l.r.Buffered() > 0:
 		// Sent in the clear, it would be obeyed under TLS.
-		return true, errors.Join(l.reply("501 5.5.4 nothing may follow STARTTLS before its reply"), io.EOF)
+		err := l.reply("501 5.5.4 nothing may follow STARTTLS before its reply")
+		l.mute = true
+		return true, errors.Join(errors.New("commands were sent behind STARTTLS"), err)
 	default:
 		return true, l.startTLS()
 	}
@@ -185,7 +191,8 @@ func (l *lineConn) startTLS() error {
 	under := tls.Server(l.Conn, l.tls)
 	l.Conn.SetDeadline(time.Now().Add(smtpHandshake))
 	if err := under.Handshake(); err != nil {
-		return io.EOF // there is no way left to tell the client
+		l.mute = true
+		return fmt.Errorf("TLS handshake: %w", err)
 	}
 	l.Conn.SetDeadline(time.Time{})
 	l.Conn = under

@@ -139,8 +139,8 @@ func dsBreaks() []breakKind {
 	ds := func(name string, f func(g generator) (string, func(good *dns.DS, key *dns.DNSKEY) []dns.RR)) breakKind {
 		return breakKind{name, all, func(g generator) change {
 			word, made := f(g)
-			return change{name: word, parent: onDS(func(z *brokenZone, old []dns.RR) []dns.RR {
-				return made(old[0].(*dns.DS), z.Keys()[0])
+			return change{name: word, parent: onDS(func(z *brokenZone, _ []dns.RR) []dns.RR {
+				return made(z.DS(), z.Keys()[0])
 			})}
 		}}
 	}

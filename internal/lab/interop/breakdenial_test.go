@@ -75,6 +75,7 @@ func denialBreaks() []breakKind {
 		onNSEC3("nsec3-unknown-hash", func(n *dns.NSEC3) { n.Hash = 2 }),
 		onNSEC3("nsec3-iterations", func(n *dns.NSEC3) { n.Iterations++ }),
 		onNSEC3("nsec3-iterations-huge", func(n *dns.NSEC3) { n.Iterations = 2500 }),
+		onNSEC3("nsec3-iterations-absurd", func(n *dns.NSEC3) { n.Iterations = 2501 }),
 		onNSEC3("nsec3-salt", func(n *dns.NSEC3) { n.Salt, n.SaltLength = "abcd", 2 }),
 		{"soa-missing", []string{"nodata", "nxdomain"}, plain(func(_ *brokenZone, e *event) {
 			e.edit(func(s *rrs) bool { return s.typ == dns.TypeSOA && e.Type() != dns.TypeSOA }, func(s *rrs) { s.data, s.sigs = nil, nil })

@@ -25,7 +25,25 @@ func breakKinds() []breakKind {
 	out = append(out, dataBreaks()...)
 	out = append(out, keyBreaks()...)
 	out = append(out, dsBreaks()...)
-	return append(out, denialBreaks()...)
+	out = append(out, denialBreaks()...)
+	out = append(out, mixedBreaks()...)
+	return append(out, replayBreaks()...)
+}
+
+// order is 1 for breaks that need a key of the zone or its parent: what they
+// sign counts, and whatever somebody on the path does, order 0, comes later.
+func (k breakKind) order() int {
+	switch k.name {
+	case "sig-expired", "sig-early", "sig-dates-swapped", "sig-just-expired", "sig-tag", "sig-signer", "sig-by-parent",
+		"wildcard-forged", "dnskey-stranger-signed", "dnskey-malformed-beside", "dnskey-one-lost",
+		"bitmap-has-type", "bitmap-delegation", "denial-by-parent", "soa-of-parent", "two-algorithms", "two-algorithms-one-unknown":
+		return 1
+	}
+	if strings.HasPrefix(k.name, "key-") || strings.HasPrefix(k.name, "nsec3-") ||
+		strings.HasPrefix(k.name, "ds-") && k.name != "ds-stripped" && k.name != "ds-unsigned" {
+		return 1
+	}
+	return 0
 }
 
 // onSigs is a kind that changes signatures of a random target.

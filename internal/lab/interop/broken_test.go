@@ -27,7 +27,6 @@ type brokenZone struct {
 	breaks []change
 	tags   []string
 	ask    []question
-	proof  []bool // whether that question's answer rests on a denial
 }
 
 // change is one way in which a zone is broken. Both funcs get a copy of the
@@ -60,7 +59,7 @@ func (g generator) chance(percent int) bool { return g.IntN(100) < percent }
 
 func pick[T any](g generator, from ...T) T { return from[g.IntN(len(from))] }
 
-// generate lays out n zones below four kinds of parents. Nothing runs yet.
+// generate lays out n zones below five kinds of parents. Nothing runs yet.
 func generate(seed uint64, n int) *brokenNet {
 	g := generator{rand.New(rand.NewPCG(seed, 0))}
 	b := &brokenNet{lab: lab.New(lab.Options{DNSPort: 53})}
@@ -68,6 +67,7 @@ func generate(seed uint64, n int) *brokenNet {
 		b.lab.Zone("by-nsec.", lab.Signing{SplitKeys: true}),
 		b.lab.Zone("by-nsec3.", lab.Signing{Denial: lab.NSEC3}),
 		b.lab.Zone("by-optout.", lab.Signing{Denial: lab.OptOut, Algorithm: dns.RSASHA256}),
+		b.lab.Zone("by-costly.", lab.Signing{Denial: lab.OptOut, Iterations: 100}),
 		b.lab.Zone("unsigned.", lab.Signing{None: true}),
 	}
 	children := map[string]*brokenZone{}
@@ -89,25 +89,30 @@ func generate(seed uint64, n int) *brokenNet {
 
 // zone makes one zone: a shape, up to two breaks, and the questions.
 func (g generator) zone(i int, parents []*lab.Zone, before []*brokenZone) *brokenZone {
-	parent := parents[g.IntN(3)]
+	last := len(parents) - 1
+	parent := parents[g.IntN(last)]
 	if g.chance(4) {
-		parent = parents[3]
+		parent = parents[last]
 	}
 	z := &brokenZone{name: fmt.Sprintf("z%03d.%s", i, parent.Name()), parent: parent}
 	if len(before) > 0 {
 		z.other = before[g.IntN(len(before))]
 	}
 	g.reshape(z)
-	if parent == parents[3] {
+	if parent == parents[last] {
 		z.tags = append(z.tags, "no-ds")
 	}
-	kinds := breakKinds()
+	all := breakKinds()
+	var kinds []breakKind
 	var wanted []string
 	for range pick(g, 0, 1, 1, 1, 1, 1, 1, 2, 2) {
 		if z.shape.None && !g.chance(20) {
 			continue // little of an unsigned zone can break
 		}
-		k := kinds[g.IntN(len(kinds))]
+		kinds = append(kinds, all[g.IntN(len(all))])
+	}
+	slices.SortStableFunc(kinds, func(a, b breakKind) int { return b.order() - a.order() })
+	for _, k := range kinds {
 		c := k.make(g)
 		c.name = strings.TrimSpace(k.name + " " + c.name)
 		z.breaks = append(z.breaks, c)
@@ -162,10 +167,12 @@ func (z *brokenZone) records() []string {
 	out := []string{
 		"@ MX 10 mx", "mx A 192.0.2.25", "_25._tcp.mx TLSA 3 1 1 " + strings.Repeat("0123456789abcdef", 4),
 		"www A 192.0.2.80", "www A 192.0.2.81", "www AAAA 2001:db8::80", "alias CNAME www",
-		"*.wild A 192.0.2.99", "*.cwild CNAME www", "b.ent A 192.0.2.7",
+		"*.wild A 192.0.2.99", "here.wild A 192.0.2.98", "*.cwild CNAME www", "b.ent A 192.0.2.7",
+		"*._tcp.star TLSA 2 0 1 " + strings.Repeat("89abcdef01234567", 4), "_25._tcp.star TLSA 3 1 1 " + strings.Repeat("fedcba9876543210", 4),
 	}
 	if z.other != nil {
-		out = append(out, "far CNAME www."+z.other.name, "farther CNAME alias."+z.other.name, "sub DNAME "+z.other.name)
+		out = append(out, "far CNAME www."+z.other.name, "farther CNAME alias."+z.other.name, "sub DNAME "+z.other.name,
+			"_25._tcp.far CNAME _25._tcp.mx."+z.other.name)
 	}
 	return out
 }
@@ -174,28 +181,33 @@ func (z *brokenZone) records() []string {
 func menu() map[string][]string {
 	return map[string][]string{
 		"data":     {"www A", "_25._tcp.mx TLSA", "@ MX", "www AAAA"},
+		"tlsa":     {"_25._tcp.mx TLSA"},
+		"beside":   {"here.wild A", "_25._tcp.star TLSA"},
 		"nodata":   {"www TXT", "mx AAAA", "@ TXT"},
 		"ent":      {"ent A", "_tcp.mx TLSA"},
 		"nxdomain": {"nope A", "_25._tcp.www TLSA", "a.b.nope A"},
-		"wild":     {"x.wild A", "x.y.wild A"},
+		"wild":     {"x.wild A", "x.y.wild A", "_99._tcp.star TLSA"},
 		"wildless": {"x.wild TXT"},
 		"cname":    {"alias A", "x.cwild A"},
-		"far":      {"far A", "farther A", "www.sub A", "_25._tcp.mx.sub TLSA", "nope.sub A"},
+		"far":      {"far A", "farther A", "www.sub A", "_25._tcp.mx.sub TLSA", "_25._tcp.far TLSA", "nope.sub A"},
 	}
 }
 
-// askAbout chooses three questions, one of them about what is broken.
+// askAbout chooses four questions: one about what is broken, one for TLSA records.
 func (g generator) askAbout(z *brokenZone, wanted []string) {
-	words := []string{"data", "nodata", "ent", "nxdomain", "wild", "wildless", "cname"}
+	words := []string{"data", "nodata", "ent", "nxdomain", "wild", "wildless", "cname", "beside"}
 	if z.other != nil {
 		words = append(words, "far")
 	}
 	all := menu()
 	seen := map[string]bool{}
-	for i := 0; i < 3; {
+	for i := 0; i < 4; {
 		word := words[g.IntN(len(words))]
-		if i == 0 && len(wanted) > 0 {
+		switch {
+		case i == 0 && len(wanted) > 0:
 			word = wanted[g.IntN(len(wanted))]
+		case i == 1 && !seen["_25._tcp.mx TLSA"]:
+			word = "tlsa"
 		}
 		text := all[word][g.IntN(len(all[word]))]
 		if seen[text] {
@@ -209,26 +221,20 @@ func (g generator) askAbout(z *brokenZone, wanted []string) {
 			name = label + "." + z.name
 		}
 		z.ask = append(z.ask, question{name: name, qtype: dns.StringToType[qtype]})
-		proof := slices.Contains([]string{"nodata", "ent", "nxdomain", "wild", "wildless"}, word) || label == "x.cwild" || label == "nope.sub"
-		z.proof = append(z.proof, proof)
 	}
 }
 
 // asked returns the zone's questions with the tags of all zones in play.
-func (z *brokenZone) asked() []*asked {
+func (b *brokenNet) asked(z *brokenZone) []*asked {
 	var out []*asked
-	for i, q := range z.ask {
-		a := &asked{question: q, withDelv: true, tags: z.tags, about: z.String()}
-		first, _, _ := strings.Cut(q.name, ".")
-		if far := first == "far" || first == "farther" || strings.Contains(q.name, ".sub."); far {
-			if o := z.other; o != nil {
-				a.tags = append(append([]string{}, z.tags...), o.tags...)
-				a.about += "\n    " + o.String()
-			}
+	for _, q := range z.ask {
+		t := b.truthOf(q)
+		a := &asked{question: q, withDelv: true, truth: &t, tags: t.tags()}
+		var about []string
+		for _, in := range t.path {
+			about = append(about, in.String())
 		}
-		if z.proof[i] {
-			a.tags = append(slices.Clone(a.tags), "denial")
-		}
+		a.about = strings.Join(about, "\n    ")
 		out = append(out, a)
 	}
 	return out

@@ -6,10 +6,8 @@ import (
 	"context"
 	"flag"
 	"fmt"
-	"math/rand/v2"
 	"net/netip"
 	"os"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -17,11 +15,6 @@ import (
 	"github.com/miekg/dns"
 
 	"danepost/resolver"
-)
-
-var (
-	brokenSeed  = flag.Uint64("seed", 0, "of the broken zones; 0: another one each run")
-	brokenCount = flag.Int("zones", 520, "how many broken zones")
 )
 
 var hold = flag.Duration("hold", 0, "leave the mini-internet running so long, and say how to enter it")
@@ -148,8 +141,8 @@ func testTree(t *testing.T, tr *tree, n *network, o *oracles) {
 	for i, z := range tr.leaves {
 		for j, q := range z.questions() {
 			a := &asked{question: q, expecting: true, withDelv: (i+j)%5 == 0}
-			if z.method.denial == optOut {
-				a.tags = []string{"opt-out"}
+			if z.method.denial == optOut && q.want.status == "insecure" {
+				a.tags = []string{"span"}
 			}
 			all = append(all, a)
 		}
@@ -170,57 +163,4 @@ func testTree(t *testing.T, tr *tree, n *network, o *oracles) {
 	section(t, "20-tree", tr.table(all, wrong, excepted))
 	t.Logf("%d look-ups, a quarter over IPv6 alone, against unbound, a fifth also against delv: %d disagreements, %d more that are listed, %v",
 		len(all), wrong, excepted, time.Since(start).Round(time.Second))
-}
-
-// testBroken compares what danepost and both oracles make of broken zones.
-func testBroken(t *testing.T) {
-	seed := *brokenSeed
-	if seed == 0 {
-		seed = rand.Uint64()
-	}
-	t.Logf("%d broken zones; the same again: -args -seed %d -zones %d", *brokenCount, seed, *brokenCount)
-	b := generate(seed, *brokenCount)
-	if err := b.lab.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(b.lab.Close)
-	dir, err := workDir("broken")
-	if err != nil {
-		t.Fatal(err)
-	}
-	n, err := writeNetwork(dir, []netip.Addr{netip.MustParseAddr(b.lab.Root().Addr())}, []dns.RR{b.lab.Root().DS()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	o, err := n.startOracles(t, "10.53.4.1")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if *hold > 0 {
-		t.Logf("held for %v: oracles %s and %s", *hold, o.validator, o.carrier)
-		time.Sleep(*hold)
-	}
-	exceptions, err := readExceptions("testdata/disagreements.tsv")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var all []*asked
-	var list strings.Builder
-	for _, z := range b.zones {
-		all = append(all, z.asked()...)
-		fmt.Fprintln(&list, z)
-	}
-	if err := writeFiles(dir, map[string]string{"zones.tsv": list.String()}); err != nil {
-		t.Fatal(err)
-	}
-	r := n.openResolver(t, func(c *resolver.Config) { c.AskLoopback, c.CacheBytes = true, 64<<20 })
-	start := time.Now()
-	o.interrogate(t, all, func(_ int, q question) result { return judged(r.Lookup(t.Context(), q.name, q.qtype)) })
-	wrong, excepted := compare(t, all, exceptions)
-	count := map[string]int{}
-	for _, a := range all {
-		count[a.mine.status]++
-	}
-	t.Logf("%d look-ups in %d broken zones (%d secure, %d insecure, %d refused), each against unbound and delv: %d disagreements, %d more that are listed, %v",
-		len(all), len(b.zones), count["secure"], count["insecure"], count[refused], wrong, excepted, time.Since(start).Round(time.Second))
 }

@@ -92,15 +92,20 @@ func (s *rrs) resign(by *lab.Zone, adapt func(*dns.RRSIG)) {
 	if len(s.data) == 0 || len(by.Keys()) == 0 {
 		return
 	}
+	s.sigs = []dns.RR{s.signedAs(by, s.signedOwner(), adapt)}
+}
+
+// signedOwner is the name that the set was signed under: that of a wildcard if
+// it was made from one.
+func (s *rrs) signedOwner() string {
 	owner := s.data[0].Header().Name
-	signedAs := owner
 	if len(s.sigs) > 0 {
 		if labels := int(s.sigs[0].(*dns.RRSIG).Labels); labels < dns.CountLabel(owner) && !strings.HasPrefix(owner, "*") {
 			parts := dns.SplitDomainName(owner)
-			signedAs = dns.Fqdn("*." + strings.Join(parts[len(parts)-labels:], "."))
+			return dns.Fqdn("*." + strings.Join(parts[len(parts)-labels:], "."))
 		}
 	}
-	s.sigs = []dns.RR{s.signedAs(by, signedAs, adapt)}
+	return owner
 }
 
 // signedAs makes a signature as if the set belonged to another owner.
@@ -144,10 +149,7 @@ func (e *event) dropDenials(drop func(n int) bool) {
 
 // denialFor returns the authority section that the server sends for another question.
 func (e *event) denialFor(name string, qtype uint16) []dns.RR {
-	q := e.Query
-	q.Msg = e.Msg.Copy()
-	q.Msg.Question[0] = dns.Question{Name: name, Qtype: qtype, Qclass: dns.ClassINET}
-	m := e.next(q)
+	m := e.next(e.instead(name, qtype))
 	if m == nil {
 		return nil
 	}

@@ -166,27 +166,27 @@ func (o *oracles) unbound(q question) (result, error) {
 	return r, nil
 }
 
+// noVerdict is the note of a result for which delv did not find the time.
+const noVerdict = "no verdict"
+
 // delv asks BIND's validator, which gets its data from the carrier. There are
 // broken proofs over which it waits for itself until its time is up, twelve
-// seconds later; that means refused, and half the time is enough to know. It is
-// asked once more, for a busy machine may be what it waited for.
-func (o *oracles) delv(q question) (result, error) {
-	for range 2 {
-		ctx, cancel := context.WithTimeout(context.Background(), 6*time.Second)
-		cmd := exec.CommandContext(ctx, "delv", "@"+o.carrier.String(), "-a", o.anchor, "+root=.", "-q", q.name, "-t", dns.Type(q.qtype).String())
-		out, _ := cmd.CombinedOutput() // its exit status says nothing that the text does not
-		over := ctx.Err() != nil
-		cancel()
-		if over {
-			continue
-		}
-		r, err := readDelv(string(out), q.qtype)
-		if err != nil {
-			err = fmt.Errorf("delv %s: %w\n%s", q, err, out)
-		}
-		return r, err
+// seconds later; that means refused, and half the time is mostly enough to know.
+func (o *oracles) delv(q question) (result, error) { return o.delvWithin(q, 6*time.Second) }
+
+func (o *oracles) delvWithin(q question, limit time.Duration) (result, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "delv", "@"+o.carrier.String(), "-a", o.anchor, "+root=.", "-q", q.name, "-t", dns.Type(q.qtype).String())
+	out, _ := cmd.CombinedOutput() // its exit status says nothing that the text does not
+	if ctx.Err() != nil {
+		return result{rcode: dns.RcodeServerFailure, status: refused, note: noVerdict}, nil
 	}
-	return result{rcode: dns.RcodeServerFailure, status: refused, note: "no verdict"}, nil
+	r, err := readDelv(string(out), q.qtype)
+	if err != nil {
+		err = fmt.Errorf("delv %s: %w\n%s", q, err, out)
+	}
+	return r, err
 }
 
 // readDelv reads what delv prints: for each RRset on the way a comment that
