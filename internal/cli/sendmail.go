@@ -234,13 +234,13 @@ func (s *sendmail) attempt(key string) ([]string, error) {
 	ctx, stop := untilSignal()
 	defer stop()
 	err := runQueueOnce(ctx, s.config, backgroundLog(), 0)
+	var list []queue.Summary
+	if err == nil {
+		list, err = listQueue(ctx, s.config, queue.Filter{DropKey: submit.DropKey(s.source.UID, key)})
+	}
 	if errors.Is(err, queue.ErrLocked) {
-		return nil, nil // whoever holds it imports the message after us
+		return nil, nil // whoever holds it imports the message after us, or has it
 	}
-	if err != nil {
-		return nil, err
-	}
-	list, err := listQueue(ctx, s.config, queue.Filter{DropKey: submit.DropKey(s.source.UID, key)})
 	var lines []string
 	for _, m := range list {
 		for _, r := range m.Recipients {
