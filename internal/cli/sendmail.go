@@ -236,7 +236,7 @@ func (s *sendmail) attempt(key string) ([]string, error) {
 	err := runQueueOnce(ctx, s.config, backgroundLog(), 0)
 	var list []queue.Summary
 	if err == nil {
-		list, err = listQueue(ctx, s.config, queue.Filter{DropKey: submit.DropKey(s.source.UID, key)})
+		list, _, err = listQueue(ctx, s.config, queue.Filter{DropKey: submit.DropKey(s.source.UID, key)})
 	}
 	if errors.Is(err, queue.ErrLocked) {
 		return nil, nil // whoever holds it imports the message after us, or has it
@@ -275,7 +275,7 @@ func detach(c *Config) error {
 func (s *sendmail) list() error {
 	ctx, stop := untilSignal()
 	defer stop()
-	list, err := listQueue(ctx, s.config, queue.Filter{})
+	list, err := s.listQueue(ctx, s.config, queue.Filter{})
 	if err != nil {
 		return err
 	}
