@@ -193,7 +193,7 @@ func mayDeliver(c *Config) error {
 	}
 	return &submit.Error{
 		Code: submit.ExitNoPerm, Err: err,
-		Text: "no daemon answers on " + c.Socket + ", and this user may not deliver with " + c.File + ": start danepost serve",
+		Text: "no daemon answers on " + c.sockets()[0] + ", and this user may not read what a delivery of his own needs: start danepost serve",
 	}
 }
 
