@@ -117,7 +117,7 @@ echo "$deb: installed, upgraded, removed, purged"
 # --- make install, in the same root: with DESTDIR nothing else is touched;
 # without, twice, it sets everything up and leaves another's program alone.
 cp -r ../packaging "$root/tmp/packaging"
-cp danepost-linux-"$arch" "$root/tmp/danepost"
+cp "$top/next/usr/bin/danepost" "$root/tmp/danepost"
 quietly inside DESTDIR=/tmp/dest sh /tmp/packaging/install.sh /tmp/danepost
 absent /usr/local/bin/danepost
 absent /var/lib/danepost
