@@ -66,8 +66,8 @@ func (o *oracles) interrogate(t *testing.T, all []*asked, danepost func(int, que
 				return nil
 			}
 			r, err := ask(a.question)
-			if err == nil && a.expecting && !a.want.meets(r) {
-				r, err = ask(a.question) // it may have given up because the machine is busy
+			if err != nil && a.expecting { // who knows better will ask again
+				r, err = result{rcode: dns.RcodeServerFailure, status: refused, note: err.Error()}, nil
 			}
 			if err == nil {
 				mu.Lock()
@@ -81,8 +81,8 @@ func (o *oracles) interrogate(t *testing.T, all []*asked, danepost func(int, que
 		a.mine = danepost(i, a.question)
 		return nil
 	})
-	pool("unbound", 48, oracle("unbound", o.unbound, func(*asked) bool { return true }))
-	pool("delv", 16, oracle("delv", o.delv, func(a *asked) bool { return a.withDelv }))
+	pool("unbound", 24, oracle("unbound", o.unbound, func(*asked) bool { return true }))
+	pool("delv", 8, oracle("delv", o.delv, func(a *asked) bool { return a.withDelv }))
 	wg.Wait()
 }
 

@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -98,7 +100,7 @@ func (t *tree) table(all []*asked, wrong, excepted int) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "\n## Name servers\n\n%d zones on %d servers, every NS set with one that is dead, most with both address families; top-level\n"+
 		"zones signed in ways of their own. %d look-ups in the signed leaves, a quarter of them over IPv6 alone, compared with how the\n"+
-		"zones were built, with Unbound and, a fifth, with delv: %d disagree, and %d do for reasons that testdata/disagreements.tsv lists.\n",
+		"zones were built, with Unbound and, a fifth, with delv: %d disagree, and %d do for reasons that testdata/disagreements.tsv and tree.tsv list.\n",
 		len(t.all()), len(t.servers), len(all), wrong, excepted)
 	b.WriteString(heading("signed by", "denial", "algorithms", "look-ups", "secure", "insecure", "NXDOMAIN"))
 	words := map[denial]string{nsec: "NSEC", nsec3: "NSEC3", optOut: "NSEC3, opt-out", narrow: "NSEC3, made for each query", minimal: "minimal NSEC, made for each query"}
@@ -125,6 +127,29 @@ func (t *tree) table(all []*asked, wrong, excepted int) string {
 	return b.String()
 }
 
+// askAgain asks an oracle once more, now that little else is going on, where it
+// gave up on what is known to be sound: to it, as to its servers, a busy machine
+// is a broken path, and it remembers that for a while.
+func (o *oracles) askAgain(t *testing.T, all []*asked, exceptions []*exception) {
+	t.Helper()
+	asks := map[string]func(question) (result, error){"unbound": o.unbound, "delv": o.delv}
+	for _, a := range all {
+		for i := range a.opinions {
+			said := &a.opinions[i]
+			if slices.ContainsFunc(exceptions, func(e *exception) bool { return e.covers(a, *said) }) {
+				continue
+			}
+			for tries := 0; tries < 5 && said.status == refused && a.want.status != refused; tries++ {
+				t.Logf("asking again: %s %s", a.question, said)
+				time.Sleep(2 * time.Second) // longer than an oracle keeps a failure
+				if r, err := asks[said.who](a.question); err == nil {
+					said.result = r
+				}
+			}
+		}
+	}
+}
+
 func count(n *int, is bool) {
 	if is {
 		*n++
@@ -144,6 +169,9 @@ func testTree(t *testing.T, tr *tree, n *network, o *oracles) {
 			if z.method.denial == optOut && q.want.status == "insecure" {
 				a.tags = []string{"span"}
 			}
+			if z.server.software == "pdns" && dns.IsSubDomain(z.under("sub"), q.name) {
+				a.tags = append(a.tags, "dname-of-pdns")
+			}
 			all = append(all, a)
 		}
 	}
@@ -159,6 +187,12 @@ func testTree(t *testing.T, tr *tree, n *network, o *oracles) {
 		}
 		return judged(r.Lookup(t.Context(), q.name, q.qtype))
 	})
+	sound, err := readExceptions("testdata/tree.tsv")
+	if err != nil {
+		t.Fatal(err)
+	}
+	exceptions = append(exceptions, sound...)
+	o.askAgain(t, all, exceptions)
 	wrong, excepted := compare(t, all, exceptions)
 	section(t, "20-tree", tr.table(all, wrong, excepted))
 	t.Logf("%d look-ups, a quarter over IPv6 alone, against unbound, a fifth also against delv: %d disagreements, %d more that are listed, %v",

@@ -76,6 +76,7 @@ func (n *network) startUnbound(name, modules string, at netip.Addr) (*daemon, er
   use-syslog: no
   verbosity: 1
   val-log-level: 2
+  val-bogus-ttl: 1
   ede: yes
   module-config: %q
   root-hints: %q

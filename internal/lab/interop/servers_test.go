@@ -304,7 +304,8 @@ daemon=no
 guardian=no
 dname-processing=yes
 receiver-threads=1
-distributor-threads=1
+distributor-threads=2
+queue-limit=8000
 security-poll-suffix=
 version-string=anonymous
 `, dir, s.v4, s.v6, db)
