@@ -288,7 +288,10 @@ func (v *receiver) testWays(t *testing.T, ctx context.Context, p *tour.Program, 
 func receiversTable(all []*receiver) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "\n## Mail servers\n\nOne message to each way in which a server shows itself (right: delivered and in the mailbox; \"waits\": deferred, and nothing arrived),\n"+
-		"and to each server %d that are hard to carry, compared in the mailbox with what was handed over, octet by octet: none differs.\n", len(letters()))
+		"and to each server %d that are hard to carry, compared in the mailbox with what was handed over, octet by octet: none differs.\n"+
+		"ee and ta with three digits: a DANE-EE or DANE-TA record of that usage, selector and matching type that fits; wrong: none fits; old: the\n"+
+		"certificate has expired; name: it names another host; roll, mixed: one of two records fits; mid, bare: with an intermediate, without its\n"+
+		"authority in the chain; unusable: PKIX-EE only; the rest are settings of Postfix.\n", len(letters()))
 	cells, came := []any{"shown"}, map[string]bool{}
 	for _, v := range all {
 		cells = append(cells, v.software)
