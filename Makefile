@@ -57,6 +57,10 @@ bench: build ## danepost beside Postfix and Unbound, a table of ratios (root; BE
 	$(GO) build -o bin/bench ./internal/bench/cmd/bench
 	bin/bench $(BENCH)
 
+.PHONY: bench-table
+bench-table: ## make bench, its table into docs/bench.md (root)
+	$(MAKE) bench BENCH="--docs docs/bench.md $(BENCH)"
+
 .PHONY: profile
 profile: ## profiles of the CPU time and allocations of each work of the bench, into bin/profiles (root)
 	$(GO) build -o bin/bench ./internal/bench/cmd/bench

@@ -82,6 +82,8 @@ zcat "$root/usr/share/man/man8/danepost.8.gz" | grep -q "^\.TH .*\"danepost $(ec
 printf 'Subject: x\n\nx\n' | as_nobody /usr/lib/sendmail -i bob@there.example || fail "a user without a home cannot send"
 [ "$(drops)" = 1 ] || fail "the message is not in the maildrop"
 is "/var/lib/danepost/maildrop/$(ls "$root/var/lib/danepost/maildrop")" '640 nobody danepost-drop'
+said=$(as_nobody mailq 2>&1) || fail "mailq of a user without a home: $said"
+case $said in *"in the maildrop is not shown"*) ;; *) fail "mailq says nothing of the maildrop: $said" ;; esac
 ! as_nobody ls /var/lib/danepost/maildrop >/dev/null 2>&1 || fail "anybody can list the maildrop"
 
 quietly inside dpkg -i /tmp/next.deb
@@ -115,7 +117,7 @@ echo "$deb: installed, upgraded, removed, purged"
 # --- make install, in the same root: with DESTDIR nothing else is touched;
 # without, twice, it sets everything up and leaves another's program alone.
 cp -r ../packaging "$root/tmp/packaging"
-cp danepost-linux-"$arch" "$root/tmp/danepost"
+cp "$top/next/usr/bin/danepost" "$root/tmp/danepost"
 quietly inside DESTDIR=/tmp/dest sh /tmp/packaging/install.sh /tmp/danepost
 absent /usr/local/bin/danepost
 absent /var/lib/danepost

@@ -181,6 +181,11 @@ func TestClockSetAtRestart(t *testing.T) {
 				if m.off = 0; reboot {
 					m.reboot(0)
 				}
+				q = mustOpen(t, o) // by someone who attempts nothing, but commits
+				if _, err := q.Remove(Filter{IDs: []string{mustPut(t, q, envelope("s@a.example", "other@b.example"), "x")}}); err != nil {
+					t.Error(err)
+				}
+				q.Close()
 				q = mustOpen(t, o)
 				h := &outside{deliver: func(item *Item, _ ItemRecipient) Result {
 					if age := m.wall().Sub(item.Arrived); age < 0 || age > 10*time.Second {

@@ -117,7 +117,8 @@ func (q *Queue) open() error {
 	}
 	q.store.unmap()
 	before := q.store.state
-	q.store.clock, q.wasSet = newClock(q.o.Now, q.o.Boot, before.moment)
+	clk, wasSet := newClock(q.o.Now, q.o.Boot, before.moment)
+	q.store.clock, q.store.state.ClockSet = clk, before.ClockSet || wasSet
 	q.store.state.Run = RunRecord{Started: q.o.Now()}
 	c := &committer{db: db, first: q.store.applyForget, last: q.store.stamp, breaks: q.suspect, unmap: q.store.unmap}
 	q.store.commit = c.start()

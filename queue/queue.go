@@ -62,7 +62,6 @@ type Queue struct {
 	body     *contents
 	store    *store
 	previous RunRecord
-	wasSet   bool // the wall clock was set since the run before: the next Run tries all at once
 
 	mu     sync.Mutex
 	closed bool

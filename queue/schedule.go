@@ -127,15 +127,6 @@ func (q *Queue) begin(inbox *mailbox, resting *rests) error {
 	return nil
 }
 
-// takeWasSet says once that the wall clock was set before this process.
-func (q *Queue) takeWasSet() bool {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	was := q.wasSet
-	q.wasSet = false
-	return was
-}
-
 func (q *Queue) end() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -150,7 +141,7 @@ const loadChunk = 500
 func (r *runner) load() error {
 	now := r.q.store.clock.now()
 	latest := time.Duration(math.MaxInt64)
-	if r.q.takeWasSet() {
+	if r.q.store.takeClockSet() {
 		latest = now
 	}
 	for after := ""; ; {

@@ -61,7 +61,8 @@ type store struct {
 // state is what every commit notes, so small that it shares the root page.
 type state struct {
 	moment
-	Run RunRecord
+	Run      RunRecord
+	ClockSet bool // the wall clock was set, and nothing was scheduled since
 }
 
 // RunRecord is the history of one run: from Open to Close.
@@ -85,6 +86,7 @@ func (s *state) encode() []byte {
 	e.num(int64(s.Lost))
 	e.text(s.Boot)
 	e.num(int64(s.Up))
+	e.flag(s.ClockSet)
 	return e.finish()
 }
 
@@ -93,6 +95,7 @@ func decodeState(b []byte) (state, error) {
 	s := state{moment: moment{Queue: time.Duration(d.num()), Wall: time.UnixMicro(d.num())}}
 	s.Run = RunRecord{Started: time.UnixMicro(d.num()), Clean: d.flag(), Accepted: d.num(), Delivered: d.num(), Failed: d.num()}
 	s.Lost, s.Boot, s.Up = time.Duration(d.num()), d.text(), time.Duration(d.num())
+	s.ClockSet = d.flag()
 	return s, d.err()
 }
 
@@ -188,6 +191,16 @@ func (s *store) stamp(tx *bolt.Tx) error {
 	s.dirty = true
 	s.state.moment = s.clock.moment()
 	return bucket(tx, bucketState).Put([]byte(keyState), s.state.encode())
+}
+
+// takeClockSet says whether the wall clock was set before anything of this
+// process was scheduled, and forgets it.
+func (s *store) takeClockSet() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	was := s.state.ClockSet
+	s.state.ClockSet = false
+	return was
 }
 
 // newID gives out a queue id.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"danepost/resolver/dnssec"
@@ -334,10 +335,31 @@ func (a *asking) failed(c *choice, why string) {
 	}
 }
 
+// told lists the reasons, those that came again with their count.
+func (a *asking) told() string {
+	var each []string
+	for i, why := range a.reasons {
+		if slices.Contains(a.reasons[:i], why) {
+			continue
+		}
+		times := 0
+		for _, other := range a.reasons[i:] {
+			if other == why {
+				times++
+			}
+		}
+		if times > 1 {
+			why = fmt.Sprintf("%s, %d times", why, times)
+		}
+		each = append(each, why)
+	}
+	return strings.Join(each, "; ")
+}
+
 // ended adds to the end of the whole resolution what the servers asked last did until then.
 func (a *asking) ended(fl *failure) *failure {
 	if len(a.reasons) > 0 && fl.Reason != "cancelled" {
-		fl.Text += fmt.Sprintf("; of the servers of %s: %s", a.d.zone, strings.Join(a.reasons, "; "))
+		fl.Text += fmt.Sprintf("; of the servers of %s: %s", a.d.zone, a.told())
 	}
 	return fl
 }
@@ -352,7 +374,7 @@ func (a *asking) unreachable() *failure {
 	case len(a.names) > 0 && a.looked >= lim.ServerNames:
 		return limitReached("server-names", lim.ServerNames)
 	}
-	why := strings.Join(a.reasons, "; ")
+	why := a.told()
 	if why == "" {
 		why = "none has an address that this host may ask"
 	}

@@ -33,6 +33,7 @@ type Options struct {
 	Binary   string // danepost
 	Dir      string // scratch directory, on a disk; the world stays in it for the next run
 	JSON     string // file to write
+	Docs     string // document that the table goes into; "" for none
 	Rows     string // regular expression
 	Runs     int    // of each side
 	Domains  int    // of the small run; as many messages
@@ -101,6 +102,7 @@ func parseOptions(args []string) (Options, error) {
 	fs.StringVar(&o.Binary, "binary", "bin/danepost", "the danepost to measure")
 	fs.StringVar(&o.Dir, "dir", "/var/tmp/danepost-bench", "scratch directory, on a disk; the mini-internet stays in it for the next run")
 	fs.StringVar(&o.JSON, "json", "bin/bench.json", "file for everything measured")
+	fs.StringVar(&o.Docs, "docs", "", "document whose last part, below the line "+tableFollows+", becomes the table")
 	fs.StringVar(&o.Rows, "rows", ".", "regular expression: the work to measure")
 	fs.IntVar(&o.Runs, "runs", 3, "runs of each side")
 	fs.IntVar(&o.Domains, "domains", 800, "domains, and messages to them, of a small run (full size: 2000)")
@@ -115,7 +117,7 @@ func parseOptions(args []string) (Options, error) {
 	if o.Profiles != "" {
 		o.Runs = 1
 	}
-	for _, p := range []*string{&o.Binary, &o.Dir, &o.JSON, &o.Source, &o.Profiles} {
+	for _, p := range []*string{&o.Binary, &o.Dir, &o.JSON, &o.Docs, &o.Source, &o.Profiles} {
 		if *p == "" {
 			continue
 		}
@@ -200,6 +202,11 @@ func inside(args []string) (code int, err error) {
 	}
 	report := l.report(results)
 	report.print(os.Stdout)
+	if o.Docs != "" {
+		if err := report.document(o.Docs); err != nil {
+			return 1, err
+		}
+	}
 	data, err := json.MarshalIndent(report, "", " ")
 	if err != nil {
 		return 1, err

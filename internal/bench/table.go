@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"os"
@@ -178,9 +179,28 @@ func machine() string {
 	return fmt.Sprintf("%d cores, %s, Linux %s, load at the end %s", runtime.NumCPU(), cpu, strings.TrimSpace(string(kernel)), strings.Fields(string(load) + " ?")[0])
 }
 
+// tableFollows is the line of a document that the table comes after.
+const tableFollows = "<!-- the table follows -->"
+
+// document puts the table into a document, in the place of an older one.
+func (r *Report) document(path string) error {
+	old, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	head, _, found := bytes.Cut(old, []byte(tableFollows))
+	if !found {
+		return fmt.Errorf("%s has no line %s", path, tableFollows)
+	}
+	b := bytes.NewBuffer(head)
+	fmt.Fprintln(b, tableFollows)
+	r.print(b)
+	return os.WriteFile(path, b.Bytes(), 0o644)
+}
+
 // print writes the table in Markdown.
 func (r *Report) print(w io.Writer) {
-	fmt.Fprintf(w, "\n%s, %s\ndanepost %s beside %s\n", r.When.UTC().Format("2006-01-02 15:04"), r.Machine, firstLine(r.Version), r.Peers)
+	fmt.Fprintf(w, "\n%s, %s\n%s beside %s\n", r.When.UTC().Format("2006-01-02 15:04"), r.Machine, firstLine(r.Version), r.Peers)
 	fmt.Fprintf(w, "each side %d times, in turn; figures are min / median / max, the ratio is of the medians\n\n", r.Options.Runs)
 	fmt.Fprintln(w, "| work | unit | Postfix + Unbound | danepost | ratio | wanted | |")
 	fmt.Fprintln(w, "|---|---|---|---|---|---|---|")

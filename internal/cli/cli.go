@@ -27,6 +27,7 @@ type invocation struct {
 	configFile string
 	stateDir   string
 	group      *submit.DropGroup // lowered; see there
+	setgid     bool              // whether there was anything to lower: mail is dropped where there is no daemon
 }
 
 // command is one native command.
@@ -70,6 +71,7 @@ func Main(argv []string, std Stdio) int {
 	if inv.group, err = submit.HoldGroup(); err != nil {
 		return exitCode(inv.Err, name, err)
 	}
+	inv.setgid = inv.group.Setgid()
 	switch base := filepath.Base(argv[0]); base {
 	case "sendmail", "mailq", "newaliases":
 		name = base

@@ -21,7 +21,8 @@ const defaultConfigFile = "/etc/danepost.toml"
 type Config struct {
 	File string `toml:"-"` // where it was read from; "" when there was no file
 
-	asksSystem bool // see sockets
+	asksSystem bool  // see sockets
+	unread     error // why the default file, which is there, was not read
 
 	Hostname   string `toml:"hostname"`
 	StateDir   string `toml:"state_dir"`
@@ -241,8 +242,11 @@ func loadConfig(file, stateDir string, system bool) (*Config, error) {
 		if err := c.parse(data); err != nil {
 			return nil, err
 		}
-	case file == "" && (errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission)):
+	case file == "" && errors.Is(err, fs.ErrNotExist):
 		c.File = ""
+	case file == "" && errors.Is(err, fs.ErrPermission):
+		// Enough to reach the daemon; see deliverConfig.
+		c.File, c.unread = "", err
 	default:
 		return nil, fmt.Errorf("configuration: %w", err)
 	}

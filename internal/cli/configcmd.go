@@ -96,7 +96,7 @@ func (c *Config) explain() [][2]string {
 		{"delivery", c.explainDelivery()},
 		{"retries", fmt.Sprintf("first after %s, then doubling to %s, given up after %s; a warning after %s",
 			words(c.Queue.RetryFirst), words(c.Queue.RetryMax), words(c.Queue.MaxAge), words(c.Queue.WarnAfter))},
-		{"submission", or(c.Submission.Listen != "", "SMTP on "+c.Submission.Listen, "socket and sendmail only")},
+		{"submission", c.explainSubmission()},
 	}
 	for _, p := range c.Policy {
 		text := or(p.TLS != "", p.TLS, c.Deliver.TLS)
@@ -128,6 +128,19 @@ func (c *Config) explainDelivery() string {
 		return "everything through the relay " + c.Relay.Host + ", verified by its TLSA records or a public authority where no policy says otherwise"
 	}
 	return to + ", level " + c.Deliver.TLS
+}
+
+// explainSubmission says who may hand in mail.
+func (c *Config) explainSubmission() string {
+	s := c.Submission
+	if s.Listen == "" {
+		return "socket and sendmail only"
+	}
+	who := append([]string{"this host"}, s.Allow...)
+	if s.UsersFile != "" {
+		who = append(who, "users who log in over TLS")
+	}
+	return "SMTP on " + s.Listen + ", for " + strings.Join(who, ", ") + "; nobody else"
 }
 
 func or(cond bool, a, b string) string {

@@ -213,8 +213,15 @@ func judgePort(port uint16, met []greeted, missing []string) finding {
 		f.Text += fmt.Sprintf("; %s[%s] said %q", refusal.host, refusal.addr, firstLine(refusal.banner))
 		return f.todo(statusWarn, "one receiver turns this host away; follow what it says")
 	}
+	if port == smtpPort && !slices.ContainsFunc(met, func(g greeted) bool { return g.err == nil && isPublic(g.addr) }) {
+		f.Text += ", but only in this network"
+		return f.todo(statusWarn, "whether port 25 is open to the outside is not known: name a domain elsewhere with --to")
+	}
 	return f
 }
+
+// smtpPort is the port that networks block.
+const smtpPort = 25
 
 func refusals(met []greeted) (n int) {
 	for _, g := range met {

@@ -133,6 +133,10 @@ func TestDoctorMail(t *testing.T) {
 	judgePort(25, list(lost), nil).is(t, statusFail, "mx.example[198.51.100.25]: no answer")
 	judgePort(25, list(no), nil).is(t, statusFail, `mx.example said "blocked, see https://example/"`)
 	judgePort(25, list(no, ok4), nil).is(t, statusWarn, "said")
+	inside := greeted{host: "mx.example", addr: netip.MustParseAddr("192.168.1.25")}
+	judgePort(25, list(inside, lost), nil).is(t, statusWarn, "only in this network")
+	judgePort(25, list(inside, ok4), nil).is(t, statusOK, "over IPv4")
+	judgePort(2525, list(inside), nil).is(t, statusOK, "over IPv4")
 	judgePort(25, nil, []string{"a.example", "b.example"}).is(t, statusWarn, "a.example, b.example")
 
 	if f, ok := judgeSTARTTLS(list(ok4, greeted{addr: four})); !ok || f.Status != statusOK {

@@ -73,19 +73,29 @@ func withOwnQueue(ctx context.Context, c *Config, f func(operator) error) error 
 	return errors.Join(submit.OperatorError(f(direct{a.queue, a.gate})), err, a.close())
 }
 
-// listQueue lists. Where there never was a queue it finds no mail, rather than
-// make one, which the caller may not even be allowed to.
-func listQueue(ctx context.Context, c *Config, f queue.Filter) (list []queue.Summary, err error) {
+// listQueue lists the daemon's queue or one's own.
+func (inv *invocation) listQueue(ctx context.Context, c *Config, f queue.Filter) ([]queue.Summary, error) {
+	list, answered, err := listQueue(ctx, c, f)
+	if err == nil && !answered && inv.setgid {
+		fmt.Fprintln(inv.Err, "no daemon is running; mail that waits for one in the maildrop is not shown")
+	}
+	return list, err
+}
+
+// listQueue lists; answered says whether a daemon did it. Where there never
+// was a queue it finds no mail, rather than make one, which the caller may not
+// even be allowed to.
+func listQueue(ctx context.Context, c *Config, f queue.Filter) (list []queue.Summary, answered bool, err error) {
 	get := func(op operator) error {
 		list, err = op.List(ctx, f)
 		return err
 	}
-	answered, err := withDaemon(c, func(d *submit.Client) error { return get(d) })
+	answered, err = withDaemon(c, func(d *submit.Client) error { return get(d) })
 	if answered || c.untouched() && len(f.IDs) == 0 {
-		return list, err
+		return list, answered, err
 	}
 	err = withOwnQueue(ctx, c, get)
-	return list, err
+	return list, false, err
 }
 
 // kickQueue makes the selected mail due now; without a daemon it is also
@@ -205,7 +215,7 @@ func runQueue(inv *invocation, args []string) error {
 }
 
 func (inv *invocation) queueList(ctx context.Context, c *Config, f queue.Filter, asJSON bool) error {
-	list, err := listQueue(ctx, c, f)
+	list, err := inv.listQueue(ctx, c, f)
 	if err != nil {
 		return err
 	}

@@ -63,13 +63,13 @@ func waitForFile(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 1 {
 		ts.Fatalf("usage: wait-for-file name")
 	}
-	for range 1000 {
+	for range 3000 {
 		if _, err := os.Lstat(ts.MkAbs(args[0])); err == nil {
 			return
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
-	ts.Fatalf("%s did not appear within 10 s", args[0])
+	ts.Fatalf("%s did not appear within 30 s", args[0])
 }
 
 // httpGet prints what a plain HTTP/1.0 request gets.

@@ -193,7 +193,7 @@ func mayDeliver(c *Config) error {
 	}
 	return &submit.Error{
 		Code: submit.ExitNoPerm, Err: err,
-		Text: "no daemon answers on " + c.Socket + ", and this user may not deliver with " + c.File + ": start danepost serve",
+		Text: "no daemon answers on " + c.sockets()[0] + ", and this user may not read what a delivery of his own needs: start danepost serve",
 	}
 }
 
@@ -234,13 +234,13 @@ func (s *sendmail) attempt(key string) ([]string, error) {
 	ctx, stop := untilSignal()
 	defer stop()
 	err := runQueueOnce(ctx, s.config, backgroundLog(), 0)
+	var list []queue.Summary
+	if err == nil {
+		list, _, err = listQueue(ctx, s.config, queue.Filter{DropKey: submit.DropKey(s.source.UID, key)})
+	}
 	if errors.Is(err, queue.ErrLocked) {
-		return nil, nil // whoever holds it imports the message after us
+		return nil, nil // whoever holds it imports the message after us, or has it
 	}
-	if err != nil {
-		return nil, err
-	}
-	list, err := listQueue(ctx, s.config, queue.Filter{DropKey: submit.DropKey(s.source.UID, key)})
 	var lines []string
 	for _, m := range list {
 		for _, r := range m.Recipients {
@@ -275,7 +275,7 @@ func detach(c *Config) error {
 func (s *sendmail) list() error {
 	ctx, stop := untilSignal()
 	defer stop()
-	list, err := listQueue(ctx, s.config, queue.Filter{})
+	list, err := s.listQueue(ctx, s.config, queue.Filter{})
 	if err != nil {
 		return err
 	}

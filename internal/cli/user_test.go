@@ -2,12 +2,15 @@ package cli
 
 import (
 	"errors"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
+
+	"danepost/queue/submit"
 )
 
 // user runs sendmail as somebody who is not root, with a home of his own.
@@ -67,6 +70,28 @@ func (u *user) run(name string, args ...string) (status int, said string) {
 		u.t.Fatal(err)
 	}
 	return cmd.ProcessState.ExitCode(), string(out)
+}
+
+// TestUnreadableConfiguration: who may not read the system's policies does not
+// deliver past them.
+func TestUnreadableConfiguration(t *testing.T) {
+	c, err := loadConfig("", t.TempDir(), false)
+	must(t, err)
+	if err := mayDeliver(c); err != nil {
+		t.Error(err)
+	}
+	c.unread = &fs.PathError{Op: "open", Path: defaultConfigFile, Err: fs.ErrPermission}
+	if err := mayDeliver(c); submit.ExitCode(err) != submit.ExitNoPerm || !strings.Contains(err.Error(), defaultConfigFile) {
+		t.Errorf("%v", err)
+	}
+	if _, err := openAppliance(c, quiet()); err == nil || !strings.Contains(err.Error(), defaultConfigFile) {
+		t.Errorf("a run: %v", err)
+	}
+	if a, err := openIdle(c, quiet()); err != nil {
+		t.Errorf("looking at the queue: %v", err)
+	} else {
+		must(t, a.close())
+	}
 }
 
 // TestUnreadablePassword: without a daemon nothing is accepted that the

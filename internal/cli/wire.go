@@ -82,8 +82,12 @@ func anyLoopback(hints []resolver.Nameserver) bool {
 	return false
 }
 
-// deliverConfig is deliverRules with the passwords.
+// deliverConfig is deliverRules with the passwords. Who may not read the
+// system's configuration does not know its policies, and delivers nothing.
 func deliverConfig(c *Config, log *slog.Logger) (deliver.Config, error) {
+	if c.unread != nil {
+		return deliver.Config{}, c.unread
+	}
 	dc, err := deliverRules(c)
 	if err != nil {
 		return dc, err

@@ -8,6 +8,7 @@ _danepost() {
 	lookup) words="A AAAA MX TLSA TXT NS DS DNSKEY --json" ;;
 	check) words="--json" ;;
 	doctor) words="--json --to" ;;
+	help) words="serve sendmail queue lookup check anchor doctor config version" ;;
 	*) words="serve sendmail queue lookup check anchor doctor config version help --config --state-dir --version" ;;
 	esac
 	COMPREPLY=($(compgen -W "$words" -- "$cur"))

@@ -3,6 +3,7 @@ package submit
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -18,7 +19,10 @@ import (
 	"danepost/queue"
 )
 
-const benchSize = 5 << 10
+const (
+	benchSize  = 5 << 10
+	storedSize = 5446 // of it in the queue
+)
 
 // contender is one way to make a 5 KB message durable, and what it took.
 type contender struct {
@@ -164,7 +168,7 @@ func bareAlone(b *testing.B, dir string) func() error {
 	}
 	b.Cleanup(func() { f.Close() })
 	db, put := bareDB(b, filepath.Join(dir, "alone"))
-	body := make([]byte, benchSize)
+	body := make([]byte, storedSize)
 	return func() error {
 		if _, err := f.Write(body); err != nil {
 			return err
@@ -216,21 +220,32 @@ func bareCommitter(b *testing.B, dir string) func() error {
 	}
 }
 
-// bareDB opens a database and returns what puts a message's bytes into it.
+// bareDB opens a database and returns what puts a message's bytes into it: as
+// many as the queue keeps of the same message, which are its content with the
+// header completed and line ends of two bytes, an envelope and a recipient.
 func bareDB(b *testing.B, path string) (*bolt.DB, func(*bolt.Tx) error) {
 	db, err := bolt.Open(path, 0o600, &bolt.Options{NoFreelistSync: true, FreelistType: bolt.FreelistMapType})
 	if err != nil {
 		b.Fatal(err)
 	}
 	b.Cleanup(func() { db.Close() })
-	body := make([]byte, benchSize)
+	if err := db.Update(func(tx *bolt.Tx) error {
+		for _, name := range []string{"messages", "content"} {
+			if _, err := tx.CreateBucket([]byte(name)); err != nil {
+				return err
+			}
+		}
+		return nil
+	}); err != nil {
+		b.Fatal(err)
+	}
+	body, envelope, recipient := make([]byte, storedSize), make([]byte, 80), make([]byte, 35)
 	var serial atomic.Uint64
 	return db, func(tx *bolt.Tx) error {
-		bucket, err := tx.CreateBucketIfNotExists([]byte("m"))
-		if err != nil {
-			return err
-		}
-		return bucket.Put(binary.BigEndian.AppendUint64(nil, serial.Add(1)), body)
+		key := binary.BigEndian.AppendUint64(nil, serial.Add(1))
+		messages := tx.Bucket([]byte("messages"))
+		return errors.Join(messages.Put(key, envelope), messages.Put(append(key, 0, 0, 0, 0), recipient),
+			tx.Bucket([]byte("content")).Put(key, body))
 	}
 }
 

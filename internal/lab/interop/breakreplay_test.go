@@ -139,7 +139,7 @@ func (e *event) replay(z *brokenZone, rcode int, denials []dns.RR) {
 	if e.Type() == dns.TypeDNSKEY {
 		return
 	}
-	soa := z.Truth(asking(z.name, dns.TypeSOA)).Answer
+	soa := z.Truth(asking(z.name, dns.TypeSOA)).Copy().Answer
 	e.m.Rcode, e.m.Answer, e.m.Ns = rcode, nil, append(soa, denials...)
 }
 

@@ -252,8 +252,8 @@ func (z *brokenZone) String() string {
 func (z *brokenZone) wrapChild(next lab.Handler) lab.Handler {
 	return func(q lab.Query) *dns.Msg {
 		m := next(q)
-		if m == nil {
-			return nil
+		if m == nil || !dns.IsSubDomain(z.name, q.Name()) {
+			return m // a changed address may lead here
 		}
 		e := &event{Query: q, m: m.Copy(), next: next}
 		for _, c := range z.breaks {

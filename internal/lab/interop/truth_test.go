@@ -43,10 +43,8 @@ func (b *brokenNet) truthOf(q question) truth {
 		if z == nil {
 			panic("interop: no zone for " + name)
 		}
-		if t.status == "insecure" && !slices.Contains(t.path, z) {
-			t.midway = true
-		}
 		if !slices.Contains(t.path, z) {
+			t.midway = t.status == "insecure" || slices.ContainsFunc(t.path, (*brokenZone).unchained)
 			t.path = append(t.path, z)
 		}
 		m := z.Truth(asking(name, q.qtype))
@@ -131,7 +129,9 @@ func (z *brokenZone) delegated() string {
 // unchained reports whether no chain of trust leads to the zone, be it that the
 // parent's own signature says so.
 func (z *brokenZone) unchained() bool {
-	return z.delegated() == "insecure" || slices.ContainsFunc(excuses(), func(e excuse) bool { return !e.denial && slices.Contains(z.tags, e.kind) })
+	return z.delegated() == "insecure" || slices.ContainsFunc(z.tags, func(tag string) bool {
+		return slices.Contains([]string{"ds-unknown-algorithm", "ds-unknown-digest", "key-unknown-algorithm", "key-private-algorithm"}, tag)
+	})
 }
 
 func weaker(a, b string) string {
@@ -153,7 +153,7 @@ func excuses() []excuse {
 		{"ds-unknown-digest", false, "RFC 4035 §5.2: the parent's only DS has a digest that nobody knows"},
 		{"key-unknown-algorithm", false, "RFC 4035 §5.2: the same, the key agrees"},
 		{"key-private-algorithm", false, "RFC 4035 §5.2: the same, the key agrees"},
-		{"bitmap-delegation", true, "RFC 4035 §5.2: the zone has signed that an unsigned delegation stands there"},
+		{"bitmap-delegation", false, "RFC 4035 §5.2: the zone has signed that each of its names is an unsigned delegation"},
 		{"nsec3-opt-out-flag", true, "RFC 5155 §9.2: the zone has signed that unsigned delegations are not listed"},
 		{"nsec3-iterations-huge", true, "RFC 9276 §3.2: the zone has signed a count above the limit, and by chance a span that holds the name's hash"},
 		{"nsec3-iterations-absurd", true, "RFC 9276 §3.2: the zone has signed a count that RFC 5155 §10.3 forbids"},
@@ -169,7 +169,7 @@ func (t *truth) violated(mine result) string {
 		return "nothing is broken here"
 	case mine.status == "secure" && !same:
 		return "secure, and not what the zone holds"
-	case mine.status == "secure" && t.status != "secure":
+	case mine.status == "secure" && t.status != "secure" && !(t.status == refused && t.renewed()):
 		return "secure, without a chain of trust that says so"
 	case mine.status == "insecure" && t.status == "secure" && !t.excused():
 		return "insecure, in spite of a chain of trust"
@@ -177,6 +177,13 @@ func (t *truth) violated(mine result) string {
 		return "a denial with many iterations that proves nothing"
 	}
 	return ""
+}
+
+// renewed reports whether the owner of a zone whose signatures expired has signed anew.
+func (t *truth) renewed() bool {
+	return slices.ContainsFunc(t.path, func(z *brokenZone) bool {
+		return z.shape.Expired && slices.ContainsFunc(z.tags, func(tag string) bool { return breakKind{name: tag}.order() > 0 })
+	})
 }
 
 // signedAll reports whether all zones of the path are securely delegated.
