@@ -15,13 +15,14 @@ type delegation struct {
 	servers []Nameserver
 	ds      []byte          // the DS RRset of the referral, packed; nil if it had none
 	denial  []*dnssec.RRset // NSEC and NSEC3 of the referral
+	since   time.Time       // when the parent said so
 	expires time.Time
 	forward bool // the servers are recursive ones, asked with RD
 	fixed   bool // from the configuration
 }
 
 func (d *delegation) bytes() int {
-	size := 160 + len(d.ds) + setsBytes(d.denial)
+	size := 184 + len(d.ds) + setsBytes(d.denial)
 	for _, s := range d.servers {
 		size += 48 + len(s.Name) + 24*len(s.Addrs)
 	}
@@ -56,7 +57,7 @@ func setsBytes(sets []*dnssec.RRset) int {
 // in the zone that sent it (RFC 2181 §5.4.1, RFC 9471).
 func (x *resolution) referral(m *message, ns *dnssec.RRset, d *delegation) *delegation {
 	lim := &x.r.lim
-	child := &delegation{zone: ns.Name, parent: d.zone}
+	child := &delegation{zone: ns.Name, parent: d.zone, since: x.now}
 	ttl := x.ttl(ns.TTL)
 	for _, data := range ns.Data {
 		if len(child.servers) == lim.NSPerDelegation {

@@ -41,7 +41,28 @@ func (x *resolution) settle(q question, judge func(*fact) dnssec.Verdict) (*fact
 		}
 		f, v = again, judge(again)
 	}
+	if v.Status == dnssec.Bogus {
+		x.doubt(f.zone)
+	}
 	return f, v
+}
+
+// doubt forgets what was learned about a zone before: Bogus data may be that of a zone
+// which got other keys or servers, or went up in its parent, before the TTLs of
+// its former state were over. Once this verdict is, the way there begins at the
+// parent again. A zone whose delegation is fresh is what it is.
+func (x *resolution) doubt(zone dnssec.Name) {
+	d := x.known(zone)
+	if d == nil || d.fixed || d.since.IsZero() || x.now.Sub(d.since) < x.r.lim.BogusTTL {
+		return
+	}
+	delete(x.cuts, zone)
+	x.r.cache.drop(cacheKey{zone, 0, kindDelegation})
+	x.r.cache.drop(cacheKey{zone, typeDS, kindFact})
+	x.r.cache.drop(cacheKey{zone, typeDS, kindOutcome})
+	if t, ok := x.r.cache.get(cacheKey{zone, 0, kindTrust}, x.now).(*trust); ok && t.Status == dnssec.Secure {
+		x.r.cache.drop(cacheKey{zone, 0, kindTrust})
+	}
 }
 
 // shun leaves the server of f out from now on. If it was asked without EDNS it
