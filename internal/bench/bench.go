@@ -172,9 +172,10 @@ func inside(args []string) (code int, err error) {
 		return 1, err
 	}
 	l := &lab{o: o, self: self, scratch: filepath.Join(o.Dir, "run"), begun: time.Now(), out: os.Stderr}
-	if err := os.RemoveAll(l.scratch); err != nil {
+	if err := l.discard(l.scratch); err != nil {
 		return 1, err
 	}
+	defer os.RemoveAll(l.trash())
 	if err := os.MkdirAll(l.scratch, 0o755); err != nil {
 		return 1, err
 	}
@@ -218,6 +219,27 @@ func inside(args []string) (code int, err error) {
 		code = 1
 	}
 	return code, nil
+}
+
+// trash is where discarded files wait for the end.
+func (l *lab) trash() string { return filepath.Join(l.o.Dir, "trash") }
+
+// discard puts a file or directory of an earlier run out of the way. Nothing is
+// deleted before the end: some filesystems do not give the inode of a deleted
+// file out again for a minute, and look past all of these for each new file.
+func (l *lab) discard(path string) error {
+	if err := os.MkdirAll(l.trash(), 0o700); err != nil {
+		return err
+	}
+	dir, err := os.MkdirTemp(l.trash(), "")
+	if err != nil {
+		return err
+	}
+	err = os.Rename(path, filepath.Join(dir, filepath.Base(path)))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	return err
 }
 
 func (l *lab) progress(format string, a ...any) {

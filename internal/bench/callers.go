@@ -35,7 +35,7 @@ func (l *lab) call(sendmail string, n, callers int, to func(int) string) (called
 	if err != nil {
 		return called{}, err
 	}
-	defer os.RemoveAll(dir)
+	defer l.discard(dir)
 	input := func(i int) string { return filepath.Join(dir, strconv.Itoa(i)) }
 	for i := range n {
 		if err := os.WriteFile(input(i), bytes.ReplaceAll(l.message(to(i), i), []byte("\r\n"), []byte("\n")), 0o644); err != nil {

@@ -25,7 +25,7 @@ func (l *lab) socket() string   { return filepath.Join(l.scratch, "danepost.sock
 // sendmail. more is what the section [resolver] has besides.
 func (l *lab) configureDanepost(more string) error {
 	for _, p := range []string{l.stateDir(), l.maildrop(), l.socket()} {
-		if err := os.RemoveAll(p); err != nil {
+		if err := l.discard(p); err != nil {
 			return err
 		}
 	}

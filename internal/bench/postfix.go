@@ -23,7 +23,7 @@ func (l *lab) postfixDir() string { return filepath.Join(l.scratch, "postfix") }
 // with DANE switched on.
 func (l *lab) configurePostfix(more ...string) error {
 	dir := l.postfixDir()
-	if err := os.RemoveAll(dir); err != nil {
+	if err := l.discard(dir); err != nil {
 		return err
 	}
 	for _, d := range []string{"spool", "data"} {
