@@ -65,6 +65,36 @@ func TestReuseAfter421(t *testing.T) {
 	}
 }
 
+// TestReuseOfSilent: a kept connection that answers no more is given up soon,
+// and the message goes over a new one.
+func TestReuseOfSilent(t *testing.T) {
+	thePKI()
+	synctest.Test(t, func(t *testing.T) {
+		n := 0
+		rec := &receiver{answer: func(verb, _ string, _ bool) string {
+			if verb == "MAIL" {
+				if n++; n == 2 {
+					time.Sleep(10 * time.Minute)
+					return "drop"
+				}
+			}
+			return ""
+		}}
+		r := goodRig(t, rec)
+		start := time.Now()
+		for range 2 {
+			if res := r.one(); res.Outcome != queue.Delivered {
+				t.Fatalf("%+v", res)
+			}
+		}
+		if took := time.Since(start); took > 2*againTime || len(rec.messages()) != 2 || rec.sessions != 2 {
+			t.Errorf("%v, %d messages, %d sessions", took, len(rec.messages()), rec.sessions)
+		}
+		r.Close()
+		time.Sleep(10 * time.Minute)
+	})
+}
+
 // TestReuseNeverAcrossLevels: a connection opened under a weaker demand never
 // carries mail that made a stronger one, and a changed TLSA set counts at once.
 func TestReuseNeverAcrossLevels(t *testing.T) {

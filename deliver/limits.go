@@ -17,6 +17,7 @@ const (
 	maxUses           = 100                    // messages over one connection
 	maxConnectionAge  = 5 * time.Minute        // after which it takes no new message
 	idleTime          = 10 * time.Second       // a connection waits for its next message
+	againTime         = 30 * time.Second       // for the first reply on a connection that was idle; then a new one is opened
 	quitTime          = 2 * time.Second        // for the answer to QUIT
 	maxTalk           = 30 * time.Minute       // all commands and replies of a session, content aside
 	minRate           = 2 << 10                // bytes per second a receiver must take content at, over the whole message

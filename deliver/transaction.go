@@ -130,6 +130,11 @@ func (t *transaction) envelope(params string, data bool) error {
 	if data {
 		steps = append(steps, step{"DATA", times.Data, func(rep reply) { t.data = rep }})
 	}
+	if t.s.reused {
+		// The path may have died unnoticed. Nothing was handed over yet, so a new
+		// connection does no harm, and it has the whole time (RFC 5321 §4.5.3.2.2).
+		steps[0].timeout = min(steps[0].timeout, againTime)
+	}
 	t.s.dirty = true
 	if t.s.ext.has("PIPELINING") {
 		return t.pipeline(steps)
