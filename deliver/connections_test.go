@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -70,10 +71,10 @@ func TestReuseAfter421(t *testing.T) {
 func TestReuseOfSilent(t *testing.T) {
 	thePKI()
 	synctest.Test(t, func(t *testing.T) {
-		n := 0
+		var n atomic.Int32 // two sessions ask it
 		rec := &receiver{answer: func(verb, _ string, _ bool) string {
 			if verb == "MAIL" {
-				if n++; n == 2 {
+				if n.Add(1) == 2 {
 					time.Sleep(10 * time.Minute)
 					return "drop"
 				}
