@@ -48,8 +48,8 @@ mount -t tmpfs -o mode=755 danepost-try "$top"
 root=$top/root
 mkdir -p "$root/proc" "$root/dev" "$root/run/systemd/system" "$root/tmp" "$root/root"
 for d in usr etc var; do
-	mkdir -p "$root/$d" "$top/changed/$d" "$top/work/$d"
-	mount -t overlay overlay -o "lowerdir=/$d,upperdir=$top/changed/$d,workdir=$top/work/$d" "$root/$d"
+	mkdir -p "$root/$d" "$top/changed/$d" "$top/scratch/$d"
+	mount -t overlay overlay -o "lowerdir=/$d,upperdir=$top/changed/$d,workdir=$top/scratch/$d" "$root/$d"
 done
 for d in bin sbin lib lib64; do ln -s "usr/$d" "$root/$d"; done
 mount -t proc proc "$root/proc"
