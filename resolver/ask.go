@@ -68,7 +68,7 @@ func (x *resolution) share(rep *reply) {
 }
 
 func (x *resolution) askServers(d *delegation, q question) (*reply, *failure) {
-	a := asking{x: x, d: d}
+	a := &asking{x: x, d: d}
 	a.addGlue()
 	for {
 		if fl := x.over(); fl != nil {
@@ -333,6 +333,7 @@ func (a *asking) failed(c *choice, why string) {
 	if len(a.reasons) < 8 {
 		a.reasons = append(a.reasons, why)
 	}
+	a.x.trouble = a
 }
 
 // told lists the reasons, those that came again with their count.
@@ -356,8 +357,11 @@ func (a *asking) told() string {
 	return strings.Join(each, "; ")
 }
 
-// ended adds to the end of the whole resolution what the servers asked last did until then.
+// ended adds to the end of the whole resolution what the servers that failed last did until then.
 func (a *asking) ended(fl *failure) *failure {
+	if len(a.reasons) == 0 && a.x.trouble != nil {
+		a = a.x.trouble
+	}
 	if len(a.reasons) > 0 && fl.Reason != "cancelled" {
 		fl.Text += fmt.Sprintf("; of the servers of %s: %s", a.d.zone, a.told())
 	}

@@ -31,6 +31,7 @@ type resolution struct {
 	probeNS bool                        // servers do not answer probes for A, but for NS
 	stuck   map[dnssec.Name]bool        // zones whose server addresses are being looked for
 	pending map[question]bool           // questions under way
+	trouble *asking                     // the last that a server failed
 	seen    map[question]*fact          // facts that must not outlive the resolution
 	cuts    map[dnssec.Name]*delegation // likewise
 	avoid   map[netip.AddrPort]bool     // servers that sent bogus data
